@@ -1,0 +1,29 @@
+"""What the student has to match: objectives with named terms, their algebra, distances and connectors."""
+
+from tutelage.objectives.connectors import Connector, regressor, valid_conv
+from tutelage.objectives.features import cosine, mse
+from tutelage.objectives.labels import CrossEntropy
+from tutelage.objectives.logits import soft_cross_entropy, soft_targets
+from tutelage.objectives.match import Distance, Match
+from tutelage.objectives.objective import Needs, Objective, Over, Shapes, Term, count_of, mean_of, sum_of
+
+__all__ = [
+    "Connector",
+    "CrossEntropy",
+    "Distance",
+    "Match",
+    "Needs",
+    "Objective",
+    "Over",
+    "Shapes",
+    "Term",
+    "cosine",
+    "count_of",
+    "mean_of",
+    "mse",
+    "regressor",
+    "soft_cross_entropy",
+    "soft_targets",
+    "sum_of",
+    "valid_conv",
+]

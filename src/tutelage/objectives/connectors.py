@@ -1,0 +1,108 @@
+"""Connectors: small trained modules that bring one side's features to the other side's shape.
+
+A connector factory is `(student_shape, teacher_shape) -> nn.Module`; the dry run at the start of a stage calls it with real shapes.
+Shapes: B batch, T positions, D width, C channels, H W space.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import Size, Tensor, nn
+from torch.nn import functional as F
+
+from tutelage.errors import ShapeMismatch
+
+
+class Connector(nn.Module):
+    """A connector that may also have to bring the teacher's tensor to a comparable shape, without parameters."""
+
+    def target(self, goal: Tensor) -> Tensor:
+        """The teacher's tensor as the distance shall see it."""
+        return goal
+
+
+class _ValidConv(Connector):
+    def __init__(self, student: Size, teacher: Size) -> None:
+        super().__init__()
+        kernel = [s - t + 1 if s >= t else 1 for s, t in zip(student[2:], teacher[2:], strict=True)]
+        self.size = tuple(min(s, t) for s, t in zip(student[2:], teacher[2:], strict=True))
+        self.pools = self.size != tuple(teacher[2:])
+        self.conv = nn.Conv2d(student[1], teacher[1], tuple(kernel))
+
+    def forward(self, own_BCHW: Tensor) -> Tensor:
+        return self.conv(own_BCHW)
+
+    def target(self, goal: Tensor) -> Tensor:
+        return F.adaptive_avg_pool2d(goal, self.size) if self.pools else goal
+
+
+def valid_conv() -> Callable[[Size, Size], nn.Module]:
+    """A convolution without padding whose kernel makes the student's map as large as the teacher's.
+
+    Kernel size = H_student - H_teacher + 1, and alike for W; 1x1 where the maps are equally large. Where the student's map is the smaller
+    one, the kernel is 1 and the teacher's map is average-pooled to the student's size.
+
+    Returns:
+        A connector factory for two (B, C, H, W) shapes.
+
+    Raises:
+        ShapeMismatch: a side is not (B, C, H, W).
+
+    Source: Romero et al., "FitNets", 2015, section 2.2, eq. 3: a convolutional regressor needs far fewer parameters than a dense one.
+    Relations: equals a 1x1 projection on maps of equal size; `regressor` chooses it for maps.
+    """
+
+    def make(student: Size, teacher: Size) -> nn.Module:
+        if len(student) != 4 or len(teacher) != 4:
+            raise ShapeMismatch(f"valid_conv connects (B, C, H, W) maps, not {tuple(student)} with {tuple(teacher)}; use regressor()")
+        return _ValidConv(student, teacher)
+
+    return make
+
+
+def pooled(features: Tensor) -> Tensor:
+    """Features as one vector a sample: (B, C, H, W) and (B, T, D) are averaged over their positions, (B, D) stays."""
+    if features.ndim == 4:
+        return features.mean((2, 3))
+    return features.mean(1) if features.ndim == 3 else features
+
+
+class _Linear(Connector):
+    def __init__(self, student: Size, teacher: Size) -> None:
+        super().__init__()
+        self.pools = len(student) != len(teacher) or (len(student) == 3 and student[1] != teacher[1])
+        width = [shape[1] if len(shape) == 4 else shape[-1] for shape in (student, teacher)]
+        self.linear = nn.Linear(*width)
+
+    def forward(self, own: Tensor) -> Tensor:
+        return self.linear(pooled(own) if self.pools else own)
+
+    def target(self, goal: Tensor) -> Tensor:
+        return pooled(goal) if self.pools else goal
+
+
+def regressor() -> Callable[[Size, Size], nn.Module]:
+    """The FitNets regressor for whatever the two sides are.
+
+    Two (B, C, H, W) maps: `valid_conv`. Two vectors (B, D), or two token sequences (B, T, D) of equal length: a linear map by vector or
+    token. Anything else (a map against tokens, sequences of different length): both sides averaged over positions, then a linear map.
+
+    Returns:
+        A connector factory.
+
+    Raises:
+        ShapeMismatch: a side has one dimension or more than four.
+
+    Source: Romero et al., 2015, section 2.2, for maps and vectors; the pooled case is ours.
+    """
+
+    def make(student: Size, teacher: Size) -> nn.Module:
+        for side, shape in (("student", student), ("teacher", teacher)):
+            if not 2 <= len(shape) <= 4:
+                raise ShapeMismatch(f"regressor() connects features of 2 to 4 dimensions; the {side}'s tap has shape {tuple(shape)}")
+        if len(student) == len(teacher) == 4:
+            return _ValidConv(student, teacher)
+        return _Linear(student, teacher)
+
+    return make

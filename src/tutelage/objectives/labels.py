@@ -1,0 +1,82 @@
+"""CrossEntropy: the student's logits against the labels. Shapes: B batch, T positions, V classes."""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from tutelage.errors import BadInput, ShapeMismatch
+from tutelage.objectives.objective import Needs, Objective, Term
+from tutelage.signals import Batch, Signals, Tap
+from tutelage.signals.outputs import raised
+
+IGNORED = -100
+"""A label that does not count."""
+
+
+def label_cross_entropy(logits_BV: Tensor, y: Tensor, label_smoothing: float = 0.0) -> Tensor:
+    """Cross entropy per row; 0 where the label is ignored.
+
+    Args:
+        logits_BV: (B, V) or (B, T, V).
+        y: class numbers (B,) or (B, T), -100 being ignored; or rows that sum to 1, of the logits' shape.
+        label_smoothing: share of the mass spread evenly over all classes, in [0, 1).
+
+    Returns:
+        (B,) or (B, T).
+
+    Raises:
+        ShapeMismatch: labels that would broadcast, or fit no row.
+    """
+    logits_BV = raised(logits_BV)
+    if y.shape == logits_BV.shape and y.is_floating_point():
+        return F.cross_entropy(
+            logits_BV.movedim(-1, 1), y.to(logits_BV.dtype).movedim(-1, 1), reduction="none", label_smoothing=label_smoothing
+        )
+    if y.shape != logits_BV.shape[:-1] or y.is_floating_point():
+        raise ShapeMismatch(
+            f"labels of shape {tuple(y.shape)} and type {y.dtype} do not fit logits of shape {tuple(logits_BV.shape)}; "
+            "expected class numbers (B,), or rows that sum to 1 of the logits' shape"
+        )
+    return F.cross_entropy(logits_BV.movedim(-1, 1), y.long(), reduction="none", ignore_index=IGNORED, label_smoothing=label_smoothing)
+
+
+class CrossEntropy(Objective):
+    """Cross entropy with the labels in the batch's column `y`.
+
+    Args:
+        tap: where the logits are.
+        label_smoothing: share of the mass spread evenly over the classes, in [0, 1).
+        name: name of the term.
+
+    Raises:
+        BadInput: label_smoothing outside [0, 1), or a batch without `y`.
+
+    Relations: a Match by `soft_targets` with a teacher that is certain of the labels has the same value and gradient.
+    """
+
+    def __init__(self, tap: Tap = "logits", *, label_smoothing: float = 0.0, name: str = "labels") -> None:
+        super().__init__()
+        if not 0 <= label_smoothing < 1:
+            raise BadInput(f"CrossEntropy(label_smoothing={label_smoothing}): expected a share in [0, 1)")
+        self.tap, self.label_smoothing, self.name = tap, label_smoothing, name
+
+    def needs(self) -> Needs:
+        """The student's logits; no teacher."""
+        return Needs(frozenset({self.tap}))
+
+    def mask(self, batch: Batch) -> Tensor | None:
+        """What the batch masks and what its labels leave out."""
+        mask, y = batch.get("mask"), batch.get("y")
+        if y is None or y.is_floating_point():
+            return mask
+        labelled = y != IGNORED
+        return labelled * mask if mask is not None and mask.shape == y.shape else labelled
+
+    def terms(self, student: Signals, teacher: Signals | None, batch: Batch) -> list[Term]:
+        """One term, over samples, or over tokens where the logits have positions."""
+        y = batch.get("y")
+        if y is None:
+            raise BadInput(f"term {self.name!r} needs labels, but the batch has no column 'y'; its columns are {sorted(batch)}")
+        values = label_cross_entropy(student[self.tap], y, self.label_smoothing)
+        return [Term(self.name, values, "sample" if values.ndim == 1 else "token", self.mask(batch))]

@@ -1,0 +1,120 @@
+"""Distances between output distributions: temperature KL in either direction, soft cross entropy.
+
+All are computed in log-space in float32 or wider, summed over classes, and left per row: (B, V) gives (B,), (B, T, V) gives (B, T).
+Shapes: B batch, T positions, V classes or vocabulary.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from tutelage.errors import BadInput
+from tutelage.objectives.match import Distance
+from tutelage.objectives.objective import alike
+from tutelage.state import Controller, Number
+
+
+def kl_divergence(student_BV: Tensor, teacher_BV: Tensor, temperature: float = 1.0, direction: str = "forward") -> Tensor:
+    """Temperature KL between two sets of logits, times temperature squared, per row.
+
+    Args:
+        student_BV: logits (B, V) or (B, T, V).
+        teacher_BV: logits of the same shape.
+        temperature: divides both sides' logits, > 0.
+        direction: "forward" is KL(teacher || student), "reverse" KL(student || teacher).
+
+    Returns:
+        temperature^2 * KL, of shape (B,) or (B, T).
+
+    Raises:
+        ShapeMismatch: the shapes differ.
+    """
+    student_BV, teacher_BV = alike("logits", student_BV, teacher_BV)
+    log_student_BV = F.log_softmax(student_BV / temperature, dim=-1)
+    log_teacher_BV = F.log_softmax(teacher_BV / temperature, dim=-1)
+    if direction == "reverse":
+        log_student_BV, log_teacher_BV = log_teacher_BV, log_student_BV
+    # log-targets: a probability that underflows to 0 contributes 0, not NaN
+    return F.kl_div(log_student_BV, log_teacher_BV, reduction="none", log_target=True).sum(-1) * temperature**2
+
+
+def soft_ce(student_BV: Tensor, teacher_BV: Tensor, temperature: float = 1.0, scaled: bool = True) -> Tensor:
+    """Cross entropy of the student's tempered distribution under the teacher's, per row: see `soft_cross_entropy`."""
+    student_BV, teacher_BV = alike("logits", student_BV, teacher_BV)
+    probabilities_BV = F.softmax(teacher_BV / temperature, dim=-1)
+    rows = -(probabilities_BV * F.log_softmax(student_BV / temperature, dim=-1)).sum(-1)
+    return rows * temperature**2 if scaled else rows
+
+
+def soft_targets(temperature: Number = 4.0, direction: Literal["forward", "reverse"] = "forward") -> Distance:
+    """Hinton's soft targets: KL between the distributions at a temperature, times temperature squared.
+
+    T^2 * sum_v p_v (log p_v - log q_v), p the teacher's and q the student's softmax at temperature T; "reverse" swaps p and q. The factor
+    T^2 keeps the gradient's size about the same when T changes: the gradient on the student's logits is T (q - p).
+
+    Args:
+        temperature: > 0; the same for both sides; a number or a controller.
+        direction: "forward" covers all of the teacher's mass, "reverse" seeks its modes.
+
+    Returns:
+        A distance: (B, V) against (B, V) gives (B,); with positions, (B, T). Half precision is raised, float64 stays.
+
+    Raises:
+        BadInput: temperature not a positive finite number.
+        ShapeMismatch: the sides differ in shape; they must share the classes.
+
+    Source: Hinton, Vinyals, Dean, "Distilling the Knowledge in a Neural Network", 2015, section 2.
+    Relations: as T grows it tends to half the mean squared difference of the centred logits (their section 2.1); forward equals
+        `soft_cross_entropy` minus the teacher's entropy, with the same gradient.
+    Example:
+        >>> loss = 0.1 * CrossEntropy() + 0.9 * Match("logits", by=soft_targets(4.0))
+    """
+    check_temperature("soft_targets", temperature)
+    if direction not in ("forward", "reverse"):
+        raise BadInput(f"soft_targets(direction={direction!r}): expected 'forward' or 'reverse'")
+
+    def fn(student_BV: Tensor, teacher_BV: Tensor, temperature: float) -> Tensor:
+        return kl_divergence(student_BV, teacher_BV, temperature, direction)
+
+    return Distance(fn, {"temperature": temperature}, name=f"soft_targets({direction})")
+
+
+def soft_cross_entropy(temperature: Number = 1.0, scaled: bool = True) -> Distance:
+    """Cross entropy with the teacher's softened distribution as target: -sum_v p_v log q_v, at a temperature.
+
+    Args:
+        temperature: > 0, the same for both sides; a number or a controller.
+        scaled: multiply by temperature squared, as `soft_targets` does; False is the plain form that some papers use.
+
+    Returns:
+        A distance, per row: (B, V) gives (B,), (B, T, V) gives (B, T).
+
+    Raises:
+        BadInput: temperature not a positive finite number.
+        ShapeMismatch: the sides differ in shape.
+
+    Source: Hinton et al., 2015, section 2; the unscaled form: Romero et al., "FitNets", 2015, eq. 2.
+    Relations: equals `CrossEntropy` on the teacher's choice as the teacher becomes certain; its minimum is the teacher's entropy, not 0.
+    """
+    check_temperature("soft_cross_entropy", temperature)
+
+    def fn(student_BV: Tensor, teacher_BV: Tensor, temperature: float) -> Tensor:
+        return soft_ce(student_BV, teacher_BV, temperature, scaled)
+
+    return Distance(fn, {"temperature": temperature}, name="soft_cross_entropy")
+
+
+def check_temperature(where: str, temperature: Number) -> None:
+    """Refuse a temperature that is not a positive finite number.
+
+    Raises:
+        BadInput: it is not.
+    """
+    if isinstance(temperature, Controller):
+        return
+    if isinstance(temperature, bool) or not isinstance(temperature, (int, float)) or not (0 < temperature < math.inf):
+        raise BadInput(f"{where}(temperature={temperature}): expected a positive finite number")

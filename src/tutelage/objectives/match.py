@@ -1,0 +1,130 @@
+"""Match: which tap of the student against which tap of the teacher, through which connector, by which distance.
+
+The workhorse: most feature distillation is a Match with another connector or distance. A Distance is a function with its knobs visible,
+so that moving knobs are found, begun and saved. Shapes: B batch, T positions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias
+
+from torch import Tensor, nn
+
+from tutelage.errors import BadInput, ShapeMismatch
+from tutelage.objectives.connectors import Connector
+from tutelage.objectives.objective import Needs, Objective, Over, Shapes, Term
+from tutelage.signals import Batch, Signals, Tap
+from tutelage.signals.outputs import raised
+from tutelage.state import Number, value_of
+
+Form: TypeAlias = Literal["dense", "top-k", "sampled", "deferred"]
+ConnectorFactory: TypeAlias = Callable[[Any, Any], nn.Module]
+
+
+@dataclass(frozen=True)
+class Distance:
+    """A function of (student, target) with its knobs visible.
+
+    Args:
+        fn: `(student, target, **knobs) -> values` of shape (B,), (B, T), or () where it cannot be taken apart by sample.
+        knobs: its coefficients; a controller among them moves while training.
+        accepts: forms of the teacher's logits that it can read.
+        name: how tables call it.
+    """
+
+    fn: Callable[..., Tensor]
+    knobs: Mapping[str, Number] = field(default_factory=dict)
+    accepts: frozenset[Form] = frozenset({"dense"})
+    name: str = "distance"
+
+    def __call__(self, student: Tensor, target: Tensor) -> Tensor:
+        """The values for one batch, with the knobs as they are now."""
+        return self.fn(student, target, **{k: value_of(v) for k, v in self.knobs.items()})
+
+
+_OVER: dict[int, Over] = {0: "batch", 1: "sample", 2: "token"}
+
+
+class Match(Objective):
+    """Match one tap of the student against one tap of the teacher.
+
+    Args:
+        tap: the student's tap: a module path, `"logits"`, or a `Depth`.
+        teacher_tap: the teacher's tap; None means the same as the student's.
+        by: a `Distance`, or a bare function `(student, target) -> values` of shape (B,), (B, T) or ().
+        through: a factory `(student_shape, teacher_shape) -> nn.Module`, called once by a dry run when a stage opens. The objective owns
+            the module; it is trained with the student and saved beside it.
+        side: whose tensor goes through the connector.
+        target: rewrites the teacher's side, `(teacher signals, batch) -> Tensor`, instead of reading `teacher_tap` plainly.
+        name: name of the term; default: the student's tap.
+
+    Raises:
+        ShapeMismatch: the distance gives something else than (), (B,) or (B, T).
+
+    Relations: the teacher's side never gets a gradient. A mask in the batch applies where its shape is that of the values.
+
+    Example:
+        >>> loss = Match("logits", by=soft_targets(temperature=4.0))
+        >>> hint = Match(Depth(0.5), through=regressor(), by=mse())
+    """
+
+    def __init__(
+        self,
+        tap: Tap,
+        teacher_tap: Tap | None = None,
+        *,
+        by: Distance | Callable[[Tensor, Tensor], Tensor],
+        through: ConnectorFactory | None = None,
+        side: Literal["student", "teacher"] = "student",
+        target: Callable[[Signals, Batch], Tensor] | None = None,
+        name: str | None = None,
+    ) -> None:
+        super().__init__()
+        if side not in ("student", "teacher"):
+            raise BadInput(f"side={side!r}: expected 'student' or 'teacher'")
+        self.tap = tap
+        self.teacher_tap: Tap = tap if teacher_tap is None else teacher_tap
+        self.by, self.through, self.side, self.target = by, through, side, target
+        self.name = name or str(tap)
+        self.connector: nn.Module | None = None
+
+    def needs(self) -> Needs:
+        """One tap on each side."""
+        return Needs(frozenset({self.tap}), frozenset({self.teacher_tap}))
+
+    def build(self, student: Shapes, teacher: Shapes) -> None:
+        """Make the connector from the two shapes, once."""
+        if self.through is not None and self.connector is None:
+            self.connector = self.through(student[self.tap], teacher[self.teacher_tap])
+
+    def terms(self, student: Signals, teacher: Signals | None, batch: Batch) -> list[Term]:
+        """One term: the distance between the two sides."""
+        if teacher is None:
+            raise BadInput(f"term {self.name!r} matches a teacher, but its learner has none; give Learner(..., teacher=...)")
+        own = raised(student[self.tap])
+        if self.target is None:
+            goal = raised(teacher[self.teacher_tap]).detach()
+        else:
+            goal = raised(self.target(teacher, batch)).detach()
+        if self.through is not None:
+            own, goal = self._connected(own, goal)
+        values = self.by(own, goal)
+        if values.ndim not in _OVER or (values.ndim and values.shape[0] != own.shape[0]):
+            raise ShapeMismatch(
+                f"the distance of term {self.name!r} gave {tuple(values.shape)} for a batch of {own.shape[0]}; "
+                "expected (B,), (B, T), or () where it cannot be taken apart"
+            )
+        mask = self.mask(batch)
+        if mask is not None and mask.shape != values.shape:
+            mask = None if mask.ndim > values.ndim else mask.reshape(-1, *([1] * (values.ndim - 1))).expand_as(values)
+        return [Term(self.name, values, _OVER[values.ndim], mask)]
+
+    def _connected(self, own: Tensor, goal: Tensor) -> tuple[Tensor, Tensor]:
+        if self.connector is None:
+            raise BadInput(f"the connector of term {self.name!r} is not built yet; call build(student_shapes, teacher_shapes) first")
+        if self.side == "student":
+            own = self.connector(own)
+            return own, self.connector.target(goal) if isinstance(self.connector, Connector) else goal
+        return own, self.connector(goal)

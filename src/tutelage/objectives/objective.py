@@ -1,0 +1,276 @@
+"""Objective: what the student has to match, as named terms; and the algebra that composes objectives.
+
+A term keeps its values per sample or token, its mask, and what its mean runs over. The training loop consumes terms, never the scalar:
+means must run over the whole optimizer step, whatever the number of micro-batches and processes, and each term is logged by name.
+Objectives compose by `+` and `*`; calling one gives the scalar, for notebooks and tests.
+
+Shapes: B batch, T positions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from tutelage.errors import BadInput, ShapeMismatch
+from tutelage.signals import Batch, Signals, Tap
+from tutelage.signals.outputs import raised
+from tutelage.state import Controller, Number, value_of
+
+Shapes: TypeAlias = Mapping[Tap, torch.Size]
+Over: TypeAlias = Literal["sample", "token", "sequence", "batch"]
+
+
+@dataclass(frozen=True)
+class Needs:
+    """The taps that an objective reads on each side; `teacher` is None where it asks no teacher."""
+
+    student: frozenset[Tap] = frozenset()
+    teacher: frozenset[Tap] | None = None
+
+    def __or__(self, other: Needs) -> Needs:
+        teacher = None if self.teacher is None and other.teacher is None else (self.teacher or frozenset()) | (other.teacher or frozenset())
+        return Needs(self.student | other.student, teacher)
+
+
+@dataclass
+class Term:
+    """One named part of a loss, before its reduction.
+
+    Args:
+        name: unique in a learner.
+        values: (B,), (B, T) or (), before the reduction.
+        over: what the mean runs over: samples, tokens, sequences (mean of each sequence's token mean), or the micro-batch as a whole
+            ("batch": `values` is () and cannot be taken apart, so it depends on the micro-batch).
+        mask: of the shape of `values`, bool or weights >= 0; what it leaves out neither counts nor weighs.
+        weight: coefficient of the mean in the loss.
+        notes: detached numbers for controllers and metrics.
+    """
+
+    name: str
+    values: Tensor
+    over: Over = "sample"
+    mask: Tensor | None = None
+    weight: float | Tensor = 1.0
+    notes: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        dims = {"batch": (0,), "sample": (1,), "token": (1, 2), "sequence": (2,)}[self.over]
+        if self.values.ndim not in dims:
+            raise ShapeMismatch(
+                f"term {self.name!r} has values of shape {tuple(self.values.shape)}; a mean over {self.over!r} takes {dims} dimensions"
+            )
+        if self.mask is not None and self.mask.shape != self.values.shape:
+            raise ShapeMismatch(
+                f"term {self.name!r} has values of shape {tuple(self.values.shape)} but a mask of {tuple(self.mask.shape)}; expected alike"
+            )
+
+
+def sum_of(term: Term) -> Tensor:
+    """Sum of a term's unmasked values; masked ones do not enter, even where they are NaN or infinite."""
+    values = term.values
+    if term.over == "batch":
+        return values
+    if term.mask is None:
+        return values.mean(1).sum() if term.over == "sequence" else values.sum()
+    kept = torch.where(term.mask.bool(), values * term.mask.to(values.dtype), values.new_zeros(()))
+    if term.over == "sequence":
+        return (kept.sum(1) / term.mask.to(values.dtype).sum(1).clamp(min=torch.finfo(values.dtype).tiny)).sum()
+    return kept.sum()
+
+
+def count_of(term: Term) -> Tensor | float:
+    """What `sum_of` is divided by for the mean: samples, unmasked tokens, or sequences with an unmasked token."""
+    if term.over == "batch":
+        return 1.0
+    if term.mask is None:
+        return float(term.values.shape[0] if term.over == "sequence" else term.values.numel())
+    if term.over == "sequence":
+        return term.mask.bool().any(1).sum().to(term.values.dtype)
+    return term.mask.to(term.values.dtype).sum()
+
+
+def mean_of(term: Term) -> Tensor:
+    """The mean of a term on its own batch; 0, with a gradient of 0, where all is masked."""
+    count = count_of(term)
+    if isinstance(count, Tensor):
+        # a count below one only comes from weights, which may well sum to less
+        count = torch.where(count > 0, count, torch.ones_like(count))
+    return sum_of(term) / count
+
+
+class Objective(nn.Module):
+    """What the student has to match. Write `terms`, and `needs` and `build` where the defaults do not fit.
+
+    Attributes:
+        name: name of the term, for leaves.
+    """
+
+    name: str = "objective"
+
+    def needs(self) -> Needs:
+        """The taps that are read on each side."""
+        raise NotImplementedError(f"{type(self).__name__} must say which taps it needs")
+
+    def build(self, student: Shapes, teacher: Shapes) -> None:
+        """Make trainable parts that depend on shapes; called at the start of each stage, so it must be idempotent."""
+
+    def mask(self, batch: Batch) -> Tensor | None:
+        """The mask of the terms, as far as the batch alone decides it; needed to count before the passes when micro-batches are used."""
+        return batch.get("mask")
+
+    def terms(self, student: Signals, teacher: Signals | None, batch: Batch) -> list[Term]:
+        """The named terms on a batch."""
+        raise NotImplementedError(f"{type(self).__name__} must give terms")
+
+    def leaves(self) -> Iterator[Objective]:
+        """The objectives that give terms, in order."""
+        yield self
+
+    def forward(self, student: Signals | Mapping[Tap, Tensor], teacher: Signals | Mapping[Tap, Tensor] | None, batch: Batch) -> Tensor:
+        """The weighted sum of the terms' means on this batch."""
+        student = student if isinstance(student, Signals) else Signals(student)
+        teacher = teacher if teacher is None or isinstance(teacher, Signals) else Signals(teacher)
+        total: Any = 0.0
+        for term in self.terms(student, teacher, batch):
+            total = total + term.weight * mean_of(term)
+        return total
+
+    def named(self, name: str) -> Objective:
+        """The same objective with its term under another name."""
+        return Named(self, name)
+
+    def __add__(self, other: Objective) -> Objective:
+        return Sum([*self._addends(), *other._addends()]) if isinstance(other, Objective) else NotImplemented
+
+    def __radd__(self, other: Any) -> Objective:
+        # `sum([...])` starts from 0
+        return self if other == 0 else NotImplemented
+
+    def __rmul__(self, weight: Number) -> Objective:
+        return Weighted(self, weight) if isinstance(weight, (int, float, Controller)) else NotImplemented
+
+    __mul__ = __rmul__
+
+    def _addends(self) -> list[Objective]:
+        return [self]
+
+
+class Sum(Objective):
+    """Objectives side by side; the names of their terms must differ."""
+
+    def __init__(self, parts: list[Objective]) -> None:
+        super().__init__()
+        self.parts = nn.ModuleList(parts)
+        names = [leaf.name for leaf in self.leaves()]
+        twice = sorted({n for n in names if names.count(n) > 1})
+        if twice:
+            raise BadInput(f"two terms are named {twice[0]!r}; tell them apart with .named('...')")
+
+    def _addends(self) -> list[Objective]:
+        return list(self._objectives())
+
+    def _objectives(self) -> Iterator[Objective]:
+        for part in self.parts:
+            assert isinstance(part, Objective)
+            yield part
+
+    def needs(self) -> Needs:
+        """The union of what the parts read."""
+        found = Needs()
+        for part in self._objectives():
+            found = found | part.needs()
+        return found
+
+    def build(self, student: Shapes, teacher: Shapes) -> None:
+        """Build each part."""
+        for part in self._objectives():
+            part.build(student, teacher)
+
+    def terms(self, student: Signals, teacher: Signals | None, batch: Batch) -> list[Term]:
+        """The terms of all parts."""
+        return [term for part in self._objectives() for term in part.terms(student, teacher, batch)]
+
+    def leaves(self) -> Iterator[Objective]:
+        """The leaves of all parts."""
+        for part in self._objectives():
+            yield from part.leaves()
+
+
+class _Around(Objective):
+    """An objective that changes the terms of one other."""
+
+    def __init__(self, of: Objective) -> None:
+        super().__init__()
+        self.of = of
+
+    def needs(self) -> Needs:
+        """What the inner objective reads."""
+        return self.of.needs()
+
+    def build(self, student: Shapes, teacher: Shapes) -> None:
+        """Build the inner objective."""
+        self.of.build(student, teacher)
+
+    def mask(self, batch: Batch) -> Tensor | None:
+        """The inner objective's mask."""
+        return self.of.mask(batch)
+
+    def leaves(self) -> Iterator[Objective]:
+        """The inner leaves."""
+        yield from self.of.leaves()
+
+
+class Weighted(_Around):
+    """A coefficient, fixed or moving, times an objective."""
+
+    def __init__(self, of: Objective, weight: Number) -> None:
+        super().__init__(of)
+        if not isinstance(weight, Controller) and not torch.isfinite(torch.tensor(float(weight))):
+            raise BadInput(f"weight {weight} of {of.name!r} is not finite")
+        self.weight = weight
+
+    def terms(self, student: Signals, teacher: Signals | None, batch: Batch) -> list[Term]:
+        """The inner terms, their weights multiplied."""
+        weight = value_of(self.weight)
+        return [replace(term, weight=weight * term.weight) for term in self.of.terms(student, teacher, batch)]
+
+
+class Named(_Around):
+    """An objective whose only term has another name."""
+
+    def __init__(self, of: Objective, name: str) -> None:
+        super().__init__(of)
+        if len(list(of.leaves())) != 1:
+            raise BadInput(
+                f"only an objective with one term can be named; name the parts of the sum before adding them (asked for {name!r})"
+            )
+        self.name = name
+
+    def terms(self, student: Signals, teacher: Signals | None, batch: Batch) -> list[Term]:
+        """The inner term under the new name."""
+        return [replace(term, name=self.name) for term in self.of.terms(student, teacher, batch)]
+
+    def leaves(self) -> Iterator[Objective]:
+        """Itself, since the name is its own."""
+        yield self
+
+
+def alike(what: str, student: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """Check that two sides can be compared, and give both in their common precision, float32 or wider.
+
+    Raises:
+        ShapeMismatch: the shapes differ, or there is nothing behind the batch dimension; a silent broadcast would train on nonsense.
+    """
+    if student.shape != target.shape or student.ndim < 2:
+        raise ShapeMismatch(
+            f"{what}: the student gives shape {tuple(student.shape)}, the teacher {tuple(target.shape)}; expected the same, at least (B, 1); "
+            "logits must be over the same classes, features can be connected through=regressor()"
+        )
+    student, target = raised(student), raised(target)
+    dtype = torch.promote_types(student.dtype, target.dtype)
+    return student.to(dtype), target.to(dtype)

@@ -1,0 +1,178 @@
+"""Recipes: one file per published system, found by file name; `@recipe` adds what the paper is and what the method needs.
+
+`recipes/hinton_kd.py` is `hinton-kd`; a user's own is `path/to/file.py:function`. Listing names imports none of them.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import importlib.util
+import inspect
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from tutelage.errors import BadInput, MissingFile, nearest
+from tutelage.training.plan import Plan
+
+
+@dataclass(frozen=True)
+class Paper:
+    """Where a method comes from.
+
+    Args:
+        title: of the paper.
+        authors: first author and "et al.", or all.
+        year: of publication.
+        url: where it can be read.
+        claim: its central claim in one sentence, with its numbers.
+    """
+
+    title: str
+    authors: str
+    year: int
+    url: str
+    claim: str
+
+
+@dataclass(frozen=True)
+class About:
+    """What `@recipe` knows of a recipe."""
+
+    paper: Paper | None
+    matches: str
+    needs_labels: bool
+    alias: str | None
+
+
+def recipe(
+    *, paper: Paper | None = None, matches: str, needs_labels: bool = False, alias: str | None = None
+) -> Callable[[Callable[..., Plan]], Callable[..., Plan]]:
+    """Mark a function `(teacher, student, data, *, knobs) -> Plan` as a recipe; it stays an ordinary function.
+
+    Args:
+        paper: the source.
+        matches: what is matched, in a word or two.
+        needs_labels: whether the data must have labels.
+        alias: a second name.
+
+    Raises:
+        BadInput: a knob without a default, or nothing before the `*`.
+    """
+
+    def mark(function: Callable[..., Plan]) -> Callable[..., Plan]:
+        parameters = inspect.signature(function).parameters.values()
+        knobs = [p for p in parameters if p.kind is p.KEYWORD_ONLY]
+        bare = [p.name for p in knobs if p.default is p.empty]
+        if bare:
+            raise BadInput(f"recipe {function.__name__}: knob {bare[0]!r} needs a default that works")
+        if len(knobs) == len(list(parameters)):
+            raise BadInput(f"recipe {function.__name__} has no roles: put teacher, student, data before the *")
+        function.about = About(paper, matches, needs_labels, alias)  # type: ignore[attr-defined]
+        return function
+
+    return mark
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A recipe's name, alias and first sentence, read from its file without importing it."""
+
+    name: str
+    alias: str | None
+    summary: str
+
+
+def listing() -> list[Listed]:
+    """All built-in recipes, by name; imports none."""
+    found = []
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        if path.stem.startswith("_"):
+            continue
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.FunctionDef) and node.name == path.stem:
+                summary = (ast.get_docstring(node) or "").split("\n", 1)[0]
+                found.append(Listed(path.stem.replace("_", "-"), _alias(node), summary))
+    return found
+
+
+def _alias(node: ast.FunctionDef) -> str | None:
+    for decorator in node.decorator_list:
+        for keyword in decorator.keywords if isinstance(decorator, ast.Call) else []:
+            if keyword.arg == "alias" and isinstance(keyword.value, ast.Constant):
+                return str(keyword.value.value)
+    return None
+
+
+def load(name: str) -> Callable[..., Plan]:
+    """Import one recipe by name, alias, or `file.py:function`.
+
+    Raises:
+        BadInput: no such recipe; names the nearest. Or the function is not marked with `@recipe`.
+        MissingFile: no such file.
+    """
+    if ".py:" in name:
+        function = function_in(name)
+    else:
+        known = listing()
+        wanted = name.replace("_", "-")
+        match = next((k.name for k in known if wanted in (k.name, k.alias)), None)
+        if match is None:
+            names = [n for k in known for n in (k.name, k.alias) if n]
+            raise BadInput(f"recipe {name!r} is not known{nearest(name, names)}. List all with: tutelage recipes")
+        stem = match.replace("-", "_")
+        function = getattr(importlib.import_module(f"tutelage.recipes.{stem}"), stem)
+    if not isinstance(getattr(function, "about", None), About):
+        raise BadInput(f"{name} is not a recipe: mark the function with @tutelage.recipe(matches=...)")
+    return function
+
+
+def function_in(spec: str) -> Callable[..., Any]:
+    """Load a function from `path/to/file.py:function`. The file's code runs: call this only where the user asked for it.
+
+    Raises:
+        MissingFile: no such file.
+        BadInput: the file cannot be run, or has no such function.
+    """
+    file, _, function = spec.rpartition(":")
+    path = Path(file)
+    if not path.is_file():
+        raise MissingFile(f"{file} does not exist (asked for {spec!r})")
+    module = _module_at(path)
+    found = getattr(module, function, None)
+    if not callable(found):
+        names = [n for n, v in vars(module).items() if callable(v) and not n.startswith("_")]
+        raise BadInput(f"{path} has no function {function!r}{nearest(function, names)}")
+    return found
+
+
+def _module_at(path: Path) -> ModuleType:
+    # a name of its own per file, so that classes in it pickle to loader workers and one file is run once
+    name = f"tutelage_user_{path.stem}_{abs(hash(str(path.resolve())))}"
+    if name in sys.modules:
+        return sys.modules[name]
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        del sys.modules[name]
+        raise BadInput(f"{path} cannot be run: {type(error).__name__}: {error}") from error
+    return module
+
+
+def roles(function: Callable[..., Plan]) -> dict[str, Any]:
+    """The roles of a recipe, the parameters before `*`, with their annotations as written."""
+    return {p.name: p.annotation for p in inspect.signature(function).parameters.values() if p.kind is not p.KEYWORD_ONLY}
+
+
+def knobs(function: Callable[..., Plan]) -> dict[str, inspect.Parameter]:
+    """The knobs of a recipe, the parameters after `*`."""
+    return {p.name: p for p in inspect.signature(function).parameters.values() if p.kind is p.KEYWORD_ONLY}

@@ -1,0 +1,7 @@
+"""What a model shows on a batch: Signals, the taps they are read at, the Model handle that gives them."""
+
+from tutelage.signals.model import Model
+from tutelage.signals.signals import RESERVED, Batch, Signals
+from tutelage.signals.taps import Depth, Tap, Trace, Visit
+
+__all__ = ["RESERVED", "Batch", "Depth", "Model", "Signals", "Tap", "Trace", "Visit"]

@@ -1,0 +1,55 @@
+"""Signals: what one model showed on one batch, tap by tap. Batch: what it was asked.
+
+Dense logits are a bare tensor, so plain maths needs no unwrapping. Shapes: B batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, TypeAlias
+
+from torch import Tensor
+
+from tutelage.errors import UnknownTap, nearest
+from tutelage.signals.taps import Tap
+
+Batch: TypeAlias = Mapping[str, Any]
+"""Columns of a batch. Always `id`, int64 of shape (B,): all that is cached, weighted or resumed is keyed by it."""
+
+RESERVED = frozenset({"id", "y", "mask", "weight", "domain", "view"})
+"""Columns that speak about samples and are never a model's input."""
+
+
+class Signals(Mapping[Tap, Tensor]):
+    """What one model showed on one batch.
+
+    Args:
+        values: the tensor at each tap that was asked for.
+        present_B: rows this model was asked about, bool of shape (B,); None means all of them.
+    """
+
+    __slots__ = ("present_B", "values_by_tap")
+
+    def __init__(self, values: Mapping[Tap, Tensor], present_B: Tensor | None = None) -> None:
+        self.values_by_tap = dict(values)
+        self.present_B = present_B
+
+    def __getitem__(self, tap: Tap) -> Tensor:
+        try:
+            return self.values_by_tap[tap]
+        except KeyError:
+            known = [str(t) for t in self.values_by_tap]
+            raise UnknownTap(f"no signal at tap {str(tap)!r} was asked for; there are {known}{nearest(str(tap), known)}") from None
+
+    def __iter__(self) -> Iterator[Tap]:
+        return iter(self.values_by_tap)
+
+    def __len__(self) -> int:
+        return len(self.values_by_tap)
+
+    def __repr__(self) -> str:
+        return f"Signals({ {str(t): tuple(v.shape) for t, v in self.values_by_tap.items()} })"
+
+    def detach(self) -> Signals:
+        """The same signals without a way back for gradients."""
+        return Signals({t: v.detach() for t, v in self.values_by_tap.items()}, self.present_B)

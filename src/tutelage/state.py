@@ -1,0 +1,166 @@
+"""What moves while training and is saved with the run: Stateful parts, Controllers, the Clock.
+
+A Controller is a number that moves. It is accepted wherever a coefficient, a temperature or a margin is, as a visible field of
+the objective, distance or teacher that reads it; that is how a stage finds it, begins it, saves it and restores it. A controller
+hidden in a closure is never begun, and reading it is an error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from torch import Tensor
+
+from tutelage.errors import BadInput
+
+State: TypeAlias = dict[str, "Tensor | int | float | str"]
+
+
+@dataclass(frozen=True)
+class Clock:
+    """Where in a stage a step stands.
+
+    Args:
+        stage: name of the stage.
+        step: updates done before this one, counted from 0.
+        steps: updates of the whole stage.
+        epoch: passes over the data begun before this step's first sample, counted from 0.
+        epochs: passes over the data that the stage amounts to; not always whole; 0 where there is no data.
+        seed: the run's seed.
+    """
+
+    stage: str
+    step: int
+    steps: int
+    epoch: int
+    epochs: float
+    seed: int
+
+    @property
+    def progress(self) -> float:
+        """Share of the stage's updates done before this one, in [0, 1)."""
+        return self.step / max(self.steps, 1)
+
+
+@dataclass(frozen=True)
+class Record:
+    """What a step gave: each term's mean over the whole step and the notes of the losses, averaged over processes."""
+
+    clock: Clock
+    terms: Mapping[str, Tensor]
+    notes: Mapping[str, Tensor]
+
+
+class Stateful:
+    """Base of what has state that a run must not lose; every method defaults to nothing."""
+
+    def begin_stage(self, run: Any) -> None:
+        """Before the first step of each stage that owns this part, also when a run is resumed in that stage."""
+
+    def after_batch(self, step: Any) -> None:
+        """After each micro-batch's backward, with the step and its signals."""
+
+    def after_step(self, step: Any) -> None:
+        """After the optimizers have stepped."""
+
+    def after_epoch(self, step: Any) -> None:
+        """After the last step that began in an epoch."""
+
+    def state_dict(self) -> State:
+        """What has to be saved: a flat dict of tensors, numbers and strings."""
+        return {}
+
+    def load_state_dict(self, state: State) -> None:
+        """Take back what `state_dict` gave."""
+
+
+class Controller(Stateful):
+    """A number that moves while training. Subclasses set `value` in `begin` (schedules) or in `update` (feedback).
+
+    Raises:
+        BadInput: read outside a stage that owns it (it was never begun, so its value would be stale).
+    """
+
+    _value: float | None = None
+    _begun: bool = False
+
+    @property
+    def value(self) -> float:
+        """The number as it is at this step."""
+        if self._value is None or not self._begun:
+            raise BadInput(
+                f"{type(self).__name__} was read in a stage that does not own it, so its value is stale; "
+                "make it a visible field of the objective, distance or teacher that reads it, or list it in Stage(parts=...)"
+            )
+        return self._value
+
+    @value.setter
+    def value(self, value: float) -> None:
+        self._value = value
+
+    def begin(self, clock: Clock) -> None:
+        """Before a step's forward pass: where a schedule sets its value."""
+
+    def update(self, record: Record) -> None:
+        """After a training step: where feedback moves the value."""
+
+    def open(self) -> None:
+        """The stage that owns this controller has begun."""
+        self._begun = True
+
+    def close(self) -> None:
+        """The stage that owns this controller is over."""
+        self._begun = False
+
+    def state_dict(self) -> State:
+        """The value; feedback controllers with more state extend this."""
+        return {} if self._value is None else {"value": self._value}
+
+    def load_state_dict(self, state: State) -> None:
+        """Take back the value."""
+        if "value" in state:
+            self._value = float(state["value"])
+
+
+Number: TypeAlias = float | Controller
+
+
+def value_of(number: Number) -> float:
+    """The number as it is now: a float itself, or what its controller holds."""
+    return number.value if isinstance(number, Controller) else number
+
+
+class LinearRamp(Controller):
+    """Moves on a straight line over a stage; build it with `linear_ramp`."""
+
+    def __init__(self, start: float, end: float, over: float) -> None:
+        self.start, self.end, self.over = start, end, over
+
+    def begin(self, clock: Clock) -> None:
+        """Value = start + (end - start) * min(1, step / (over * (steps - 1)))."""
+        span = self.over * max(clock.steps - 1, 1)
+        self.value = self.start + (self.end - self.start) * min(1.0, clock.step / span)
+
+    def __repr__(self) -> str:
+        return f"linear_ramp({self.start}, {self.end}, over={self.over})"
+
+
+def linear_ramp(start: float, end: float, over: float = 1.0) -> LinearRamp:
+    """A number that goes in a straight line from `start` at a stage's first step to `end`, and stays there.
+
+    Args:
+        start: value at the first step.
+        end: value from the share `over` of the stage's steps on.
+        over: share of the stage's steps the way takes, in (0, 1].
+
+    Returns:
+        A controller; use it wherever a coefficient, temperature or margin is accepted.
+
+    Raises:
+        BadInput: `over` outside (0, 1].
+    """
+    if not 0 < over <= 1:
+        raise BadInput(f"linear_ramp(over={over}): expected a share of the stage's steps in (0, 1]")
+    return LinearRamp(start, end, over)

@@ -1,0 +1,51 @@
+"""A plain convolutional classifier for small images: blocks of convolution, batch norm and ReLU, pooling where it says so."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from tutelage.errors import BadInput
+
+
+class Cnn(nn.Module):
+    """Convolution blocks, global average pooling, one linear layer; build it with `cnn`."""
+
+    def __init__(self, channels: int, classes: int, width: int, depth: int, pools: int, norm: bool) -> None:
+        super().__init__()
+        blocks: list[nn.Module] = []
+        taken = channels
+        for i in range(depth):
+            given = width * 2 ** (i * (pools + 1) // depth)
+            layers: list[nn.Module] = [nn.Conv2d(taken, given, 3, padding=1, bias=not norm)]
+            if norm:
+                layers.append(nn.BatchNorm2d(given))
+            layers.append(nn.ReLU())
+            if (i + 1) * (pools + 1) // depth > i * (pools + 1) // depth and i + 1 < depth:
+                layers.append(nn.MaxPool2d(2))
+            blocks.append(nn.Sequential(*layers))
+            taken = given
+        self.blocks = nn.Sequential(*blocks)
+        self.head = nn.Linear(taken, classes)
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        """Logits (B, classes) of images (B, channels, H, W)."""
+        return self.head(self.blocks(x_BCHW).mean((2, 3)))
+
+
+def cnn(*, classes: int = 10, channels: int = 1, width: int = 32, depth: int = 4, pools: int = 1, norm: bool = True) -> nn.Module:
+    """A plain convolutional classifier for images from 8x8.
+
+    Args:
+        classes: number of classes.
+        channels: channels of the images.
+        width: channels of the first block; doubled after each pooling.
+        depth: number of 3x3 convolutions.
+        pools: number of 2x2 poolings, below `depth`.
+        norm: batch norm after each convolution.
+
+    Raises:
+        BadInput: a size below 1, or no block left after a pooling.
+    """
+    if min(classes, channels, width, depth) < 1 or not 0 <= pools < depth:
+        raise BadInput(f"cnn(width={width}, depth={depth}, pools={pools}): sizes must be at least 1, and pools below depth")
+    return Cnn(channels, classes, width, depth, pools, norm)

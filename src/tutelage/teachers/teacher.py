@@ -1,0 +1,53 @@
+"""Teacher: anything that gives Signals for a batch, and Gives: what it says of itself, checked before anything trains."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Literal
+
+from tutelage.signals import Batch, Model, Signals, Tap
+from tutelage.state import Stateful
+
+
+@dataclass(frozen=True)
+class Gives:
+    """What a teacher can give.
+
+    Args:
+        forms: forms of logits: "dense", later "top-k", "sampled", "deferred".
+        taps: module paths it can show besides its logits, or "any".
+        new_inputs: whether it can answer on inputs that are not in the data set (attacked, mixed, generated).
+        gradient: whether a student may be trained through it.
+    """
+
+    forms: frozenset[str] = frozenset({"dense"})
+    taps: frozenset[str] | Literal["any"] = frozenset()
+    new_inputs: bool = True
+    gradient: bool = False
+
+
+class Teacher(Stateful):
+    """Who teaches. It is never part of what is trained: not broadcast, not saved, not optimized.
+
+    Attributes:
+        gives: what it can give.
+        name: how tables and messages call it.
+    """
+
+    gives: Gives = Gives()
+    name: str = "teacher"
+
+    def signals(self, batch: Batch, taps: Collection[Tap], *, view: str | None = None) -> Signals:
+        """What the teacher shows on a batch.
+
+        Args:
+            batch: columns with ids and inputs.
+            taps: what is wanted; checked against `gives` when a stage opens.
+            view: name of the view of the batch, None for the plain samples.
+        """
+        raise NotImplementedError
+
+    def models(self) -> list[Model]:
+        """The models behind it: to place on a device, to count passes, to forget what was remembered of those that a stage updates."""
+        return []

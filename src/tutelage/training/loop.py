@@ -1,0 +1,306 @@
+"""The loop: carries out a plan, stage by stage and step by step; saves, resumes, and stops cleanly.
+
+What a step does is a function of (plan, seed, stage, step), so a run that was killed and resumed equals one that was not, bit for bit on
+the CPU. Knows nothing of recipes or of what the terms mean.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tutelage.data.loader import Slices, batches
+from tutelage.errors import Interrupted, NotFinite
+from tutelage.objectives import Term, count_of, sum_of
+from tutelage.randomness import derive, seed_step
+from tutelage.state import Clock, Controller, Record
+from tutelage.training import reduction
+from tutelage.training.journal import Journal
+from tutelage.training.opening import Opened, Turn, check_plan, open_stage, select
+from tutelage.training.optimizer import set_lr
+from tutelage.training.plan import Plan
+from tutelage.training.run import Run
+from tutelage.training.saving import Saved, Saver
+from tutelage.training.step import Step
+
+Found = Mapping[str, "list[Term] | None"]
+
+
+def train(plan: Plan, run: Run) -> None:
+    """Carry out a plan; what was finished in the run's folder before is taken from there.
+
+    Args:
+        plan: the stages; their models are trained in place.
+        run: folder, seed, options, accelerator.
+
+    Raises:
+        NotFinite: a term or a weight became NaN or infinite; the last good checkpoint is kept.
+        Interrupted: SIGINT or SIGTERM; the run is saved.
+        Mismatch: the folder holds another plan's run.
+    """
+    check_plan(plan)
+    saver = Saver(run, plan)
+    with run.listening():
+        for index, stage in enumerate(plan.parts):
+            if saver.finished(index):
+                saver.take_finished(index)
+                continue
+            with open_stage(run, stage, index) as opened:
+                saver.describe(opened)
+                _Loop(plan, run, opened, saver).go()
+
+
+class _Loop:
+    def __init__(self, plan: Plan, run: Run, opened: Opened, saver: Saver) -> None:
+        self.plan, self.run, self.opened, self.saver = plan, run, opened, saver
+        self.stage = opened.stage
+        self.named = {name: learner.student for name, learner in opened.learners.items()}
+        self.controllers = opened.controllers
+        self.feedback = any(type(c).update is not Controller.update for c in self.controllers)
+        self.clip = {name: (learner.fit or self.stage.fit).clip for name, learner in opened.learners.items()}
+        self.fits = {name: learner.fit or self.stage.fit for name, learner in opened.learners.items()}
+        self.slices = None if opened.order is None else Slices(opened.order, run.rank, run.ranks, run.options.micro_batch)
+        self.parts = self.slices.parts if self.slices else 1
+        self.prefixed = len(opened.learners) > 1
+        self.record: dict[str, Tensor] = {}
+        self.notes: dict[str, Tensor] = {}
+
+    def go(self) -> None:
+        """Run the stage from where it was left."""
+        opened, run = self.opened, self.run
+        for part in opened.parts.values():
+            part.begin_stage(run)
+        saved = self.saver.restore(opened)
+        self.start = saved.step
+        self.journal = Journal(run, self.stage.name, opened.steps, saved.step, saved.offset)
+        try:
+            if not saved.step:
+                for notice in opened.notices:
+                    self.journal.say(f"note: {notice}")
+            self._steps(saved)
+            self._finish(saved)
+        finally:
+            self.journal.close()
+
+    def _steps(self, saved: Saved) -> None:
+        opened, run, every = self.opened, self.run, self.run.options
+        opened.training_mode()
+        feed = self._feed(saved.step)
+        with contextlib.closing(feed):
+            for number in range(saved.step, opened.steps):
+                steps = self._step(number, next(feed))
+                done = number + 1
+                epoch = opened.order.epoch(number) if opened.order else 0
+                ended = opened.order is not None and (opened.order.epoch(done) > epoch or done == opened.steps)
+                last = done == opened.steps
+                for part in opened.parts.values():
+                    part.after_step(steps[-1])
+                    if ended:
+                        part.after_epoch(steps[-1])
+                if done % every.log_every == 0 or last:
+                    self._log(done)
+                if ended:
+                    self._watch(done, epoch, saved)
+                stop = not last and run.stopping(done)
+                if stop or (done % every.checkpoint_every == 0 and not last):
+                    self._log(done)
+                    self._save(done, saved)
+                if stop:
+                    raise Interrupted(
+                        f"stopped at step {done} of {opened.steps} of stage {self.stage.name!r}, and saved"
+                        + (f" in {run.folder}; go on with --resume" if run.folder else ""),
+                        run.stop_signal or 15,
+                    )
+
+    def _feed(self, start: int) -> Any:
+        if self.opened.source is None or self.slices is None:
+            return ([{}] for _ in range(start, self.opened.steps))
+        return batches(
+            self.opened.source, self.slices, seed=self.run.seed, start=start, stop=self.opened.steps, workers=self.run.options.workers
+        )
+
+    def _step(self, number: int, micros: list[Any]) -> list[Step]:
+        opened, run, stage = self.opened, self.run, self.stage
+        order = opened.order
+        epochs = opened.steps * order.batch_size / order.size if order else 0.0
+        clock = Clock(stage.name, number, opened.steps, order.epoch(number) if order else 0, epochs, run.seed)
+        for controller in self.controllers:
+            controller.begin(clock)
+        steps = [
+            Step(run.place(batch), clock, self.named, opened.union, run.accelerator.autocast, run.rank, micro, run.device)
+            for micro, batch in enumerate(micros)
+        ]
+        for name, optimizer in opened.optimizers.items():
+            set_lr(optimizer, self.fits[name].factor(number, opened.steps))
+        self.record, self.notes = {}, {}
+        count = 0
+        for turn in opened.turns:
+            if number % turn.every:
+                continue
+            if len(opened.turns) > 1:
+                select(turn, opened.turns)
+            for _ in range(turn.repeat):
+                for step in steps:
+                    step.turn = count
+                self._turn(turn, steps, number)
+                count += 1
+        if self.feedback:
+            self._feed_back(clock)
+        return steps
+
+    def _turn(self, turn: Turn, steps: list[Step], number: int) -> None:
+        opened, run = self.opened, self.run
+        foretold = None
+        if self.parts > 1:
+            foretold = reduction.predicted(turn.learners, opened.masked, [s.batch for s in steps])
+        totals = reduction.whole(run, foretold) if foretold else {}
+        updated: set[str] = set()
+        for step in steps:
+            seed_step(derive("step", run.seed, self.stage.name, number, run.rank, step.turn, step.micro))
+            last = step is steps[-1]
+            with contextlib.nullcontext() if last or run.ranks == 1 else run.accelerator.no_sync(turn.trainee):
+                found: Found = turn.trainee(step)
+                counts = {(n, t.name): count_of(t) for n, terms in found.items() for t in terms or ()}
+                if foretold is None:
+                    totals = reduction.whole(run, [counts])
+                elif number == self.start:
+                    self._check(counts, foretold[step.micro], found, totals)
+                loss = self._loss(turn, found, totals, step, number)
+                if loss is not None:
+                    updated |= {n for n, terms in found.items() if terms is not None}
+                    run.accelerator.backward(loss)
+            for part in opened.parts.values():
+                part.after_batch(step)
+        for name in updated:
+            clip, optimizer = self.clip[name], turn.optimizers[name]
+            if clip is not None:
+                run.accelerator.clip_grad_norm_(turn.parameters[name].values(), clip)
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+            if name in opened.averages:
+                opened.averages[name].update()
+            for term in {t.name for t in found[name] or ()}:
+                self.journal.count(self._label(name, term))
+        for note in steps[0].notes:
+            self._count_note(note, steps)
+        for step in steps:
+            step.forget(turn.models)
+
+    @staticmethod
+    def _check(counts: reduction.Counts, foretold: reduction.Counts, found: Found, totals: reduction.Counts) -> None:
+        plain = {(n, t.name) for n, terms in found.items() for t in terms or () if t.mask is None and t.over in ("sample", "batch")}
+        for key in plain - foretold.keys():  # a loss function's terms: whole rows, which any micro-batch has
+            foretold[key] = counts[key]
+        reduction.agree(counts, foretold)
+
+    def _loss(self, turn: Turn, found: Found, totals: reduction.Counts, step: Step, number: int) -> Tensor | None:
+        """The part of the step's loss that this micro-batch holds: sums over the counts of the whole step."""
+        parts: dict[str, list[tuple[str, Any]]] = {}
+        loss: Any = None
+        rows = self.opened.stage.fit.batch_size
+        for name, terms in found.items():
+            for term in terms or ():
+                total = totals.get((name, term.name), float(rows))
+                if term.over == "batch":
+                    total = float(self.parts * self.run.ranks)
+                mean = sum_of(term) / total
+                label = self._label(name, term.name)
+                detached = mean.detach()
+                self.journal.add(label, detached)
+                if self.feedback:
+                    self.record[label] = self.record.get(label, 0.0) + detached
+                    for note, value in term.notes.items():
+                        self.notes[note] = self.notes.get(note, 0.0) + value.detach() / (self.parts * self.run.ranks)
+                part = term.weight * mean
+                parts.setdefault(name, []).append((label, part))
+                loss = part if loss is None else loss + part
+        if loss is None:
+            return None
+        if step.micro == 0 and self._sampled(number):
+            self._share(turn, parts)
+        # the wrapper averages gradients over processes, the counts are already of all of them
+        return loss * self.run.ranks if self.run.ranks > 1 else loss
+
+    def _sampled(self, number: int) -> bool:
+        every = self.run.options.share_every
+        return every > 0 and number % every == 0 and not self.run.options.compile
+
+    def _share(self, turn: Turn, parts: Mapping[str, list[tuple[str, Tensor]]]) -> None:
+        """Each term's share of the gradient on the student, without touching `.grad` or firing a hook."""
+        for name, labelled in parts.items():
+            own = [p for n, p in turn.parameters[name].items() if not n.startswith("objective.")]
+            terms = [(label, part) for label, part in labelled if isinstance(part, Tensor) and part.requires_grad]
+            if len(terms) < 2 or not own:
+                continue
+            norms = []
+            for _, part in terms:
+                found = torch.autograd.grad(part, own, retain_graph=True, allow_unused=True)
+                norms.append(
+                    torch.stack([g.float().norm() for g in found if g is not None] or [torch.zeros((), device=part.device)]).norm()
+                )
+            values = torch.stack(norms)
+            shares = (values / values.sum().clamp(min=1e-30)).tolist()
+            if all(math.isfinite(s) for s in shares):
+                for warning in self.journal.share({label: s for (label, _), s in zip(terms, shares, strict=True)}):
+                    self.journal.say(f"warning: {warning}")
+
+    def _label(self, learner: str, term: str) -> str:
+        return f"{learner}/{term}" if self.prefixed else term
+
+    def _count_note(self, note: str, steps: list[Step]) -> None:
+        value = sum(s.notes[note] for s in steps) / (len(steps) * self.run.ranks)
+        self.journal.add(note, torch.as_tensor(value, dtype=torch.float32, device=self.run.device))
+        self.journal.count(note)
+        self.notes[note] = torch.as_tensor(value)
+
+    def _feed_back(self, clock: Clock) -> None:
+        keys = [*self.record, *self.notes]
+        if not keys:
+            return
+        values = self.run.total(torch.stack([torch.as_tensor(v).float() for v in (*self.record.values(), *self.notes.values())]))
+        record = Record(clock, dict(zip(self.record, values, strict=False)), dict(zip(self.notes, values[len(self.record) :], strict=True)))
+        for controller in self.controllers:
+            controller.update(record)
+
+    def _log(self, done: int) -> None:
+        order = self.opened.order
+        lr = {name: o.param_groups[0]["lr"] for name, o in self.opened.optimizers.items()}
+        self.journal.flush(done, order.epoch(done - 1) if order else 0, lr)
+
+    def _watch(self, done: int, epoch: int, saved: Saved) -> None:
+        """Measure the product after an epoch, with its averaged weights where there are any."""
+        product = self.plan.product
+        name = next((n for n, each in self.opened.learners.items() if each.student is product), None)
+        if self.run.watch is None or name is None:
+            return
+        self.saver.share_buffers(self.opened)
+        average = self.opened.averages.get(name)
+        if average:
+            average.swap()
+        numbers = dict(self.run.watch(product))
+        best = self.fits[name].keep == "best" and numbers.get("accuracy", -1.0) > saved.best
+        if best:
+            saved.best = numbers["accuracy"]
+            self.saver.save_best(self.opened, name, done, saved.best)
+        if average:
+            average.swap()
+        self.opened.training_mode()
+        self.journal.write({"stage": self.stage.name, "step": done, "epoch": epoch, "validation": numbers})
+
+    def _save(self, done: int, saved: Saved) -> None:
+        self.saver.check_finite(self.opened, done)
+        self.saver.save(self.opened, done, saved.best, self.journal.offset())
+
+    def _finish(self, saved: Saved) -> None:
+        for name in self.opened.averages:
+            self.opened.averages[name].swap()
+        self.saver.check_finite(self.opened, self.opened.steps)
+        self.saver.finish(self.opened, {n: f.keep == "best" and self.run.watch is not None for n, f in self.fits.items()})
+
+
+__all__ = ["NotFinite", "train"]

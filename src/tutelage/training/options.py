@@ -1,0 +1,47 @@
+"""RunOptions: what changes only where and how fast a run runs, never its result (up to rounding); no recipe has such a knob."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from tutelage.errors import BadInput
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """Where and how fast to run.
+
+    Args:
+        device: where to compute: auto takes an accelerator where there is one.
+        precision: of the models' passes; losses and weights stay float32. fp16 takes one optimizer a stage.
+        compile: compile the models with torch.compile; early stops are then off.
+        micro_batch: largest number of samples in one pass; larger batches are accumulated. Null for no limit.
+        workers: processes that read data ahead; 0 reads in the main process.
+        checkpoint_every: updates between checkpoints.
+        log_every: updates between lines in metrics.jsonl.
+        share_every: updates between samples of each term's share of the gradient; 0 for never.
+        quiet: print no progress.
+
+    Raises:
+        BadInput: a value outside its range.
+    """
+
+    device: Literal["auto", "cpu"] = "auto"
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    compile: bool = False
+    micro_batch: int | None = None
+    workers: int = 0
+    checkpoint_every: int = 500
+    log_every: int = 20
+    share_every: int = 200
+    quiet: bool = False
+
+    def __post_init__(self) -> None:
+        for name, least in (("workers", 0), ("checkpoint_every", 1), ("log_every", 1), ("share_every", 0), ("micro_batch", 1)):
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise BadInput(f"{name}={value}: expected at least {least}")
+        for name, choices in (("device", ("auto", "cpu")), ("precision", ("fp32", "bf16", "fp16"))):
+            if getattr(self, name) not in choices:
+                raise BadInput(f"{name}={getattr(self, name)!r}: expected one of {', '.join(choices)}")

@@ -1,0 +1,135 @@
+"""Run: the folder, the seed, the options and the accelerator of one plan being carried out; it also hears the wish to stop."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from tutelage.errors import BadInput
+from tutelage.signals import Batch, Model
+from tutelage.training.options import RunOptions
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+Watch = Callable[[Model], Mapping[str, float]]
+
+
+class Run:
+    """Where a plan is carried out.
+
+    Args:
+        folder: where checkpoints, metrics and stage results go; None keeps nothing on disk.
+        seed: of everything that is drawn.
+        options: where and how fast.
+        watch: measures a product after each epoch, "accuracy" among its numbers; decides `keep="best"`.
+        identity: what, besides the plan itself, a checkpoint must agree with (recipe, knobs, data).
+        accelerator: an existing one; made from the options otherwise.
+
+    Raises:
+        BadInput: an accelerator of another precision is already in use in this process.
+    """
+
+    def __init__(
+        self,
+        folder: Path | None = None,
+        *,
+        seed: int = 0,
+        options: RunOptions | None = None,
+        watch: Watch | None = None,
+        identity: Mapping[str, Any] | None = None,
+        accelerator: Accelerator | None = None,
+    ) -> None:
+        self.folder, self.seed, self.watch = folder, seed, watch
+        self.options = options or RunOptions()
+        self.identity = dict(identity or {})
+        self.accelerator = accelerator or make_accelerator(self.options)
+        self.stop_signal: int | None = None
+
+    @property
+    def device(self) -> torch.device:
+        """Where the models compute."""
+        return self.accelerator.device
+
+    @property
+    def rank(self) -> int:
+        """This process, counted from 0."""
+        return self.accelerator.process_index
+
+    @property
+    def ranks(self) -> int:
+        """Number of processes."""
+        return self.accelerator.num_processes
+
+    def place(self, batch: Batch) -> dict[str, Any]:
+        """Move a batch's tensors to the device."""
+        if self.device.type == "cpu":
+            return dict(batch)
+        return {k: v.to(self.device, non_blocking=True) if isinstance(v, torch.Tensor) else v for k, v in batch.items()}
+
+    def total(self, values: torch.Tensor) -> torch.Tensor:
+        """Sum over processes."""
+        return values if self.ranks == 1 else self.accelerator.reduce(values, reduction="sum")
+
+    @contextlib.contextmanager
+    def listening(self) -> Iterator[None]:
+        """Take SIGINT and SIGTERM as a wish to save and stop; a second one stops at once."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+
+        def hear(number: int, _frame: Any) -> None:
+            if self.stop_signal is not None:
+                raise KeyboardInterrupt
+            self.stop_signal = number
+
+        before = {number: signal.signal(number, hear) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def stopping(self, step: int) -> bool:
+        """Whether to save and stop after this step; the same answer on every process, which ask each other every tenth step."""
+        if self.ranks == 1:
+            return self.stop_signal is not None
+        if step % 10:
+            return False
+        asked = torch.tensor([self.stop_signal or 0], device=self.device)
+        number = int(self.accelerator.reduce(asked, reduction="sum").item()) // max(1, self.ranks)
+        heard = int(self.total(torch.tensor([int(self.stop_signal is not None)], device=self.device)).item())
+        if heard and self.stop_signal is None:
+            self.stop_signal = number or signal.SIGTERM
+        return heard > 0
+
+
+def make_accelerator(options: RunOptions) -> Accelerator:
+    """Make the accelerator that the options ask for.
+
+    Raises:
+        BadInput: this process already has one of another precision.
+    """
+    from accelerate import Accelerator
+    from accelerate.utils import DistributedDataParallelKwargs
+
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    # each process keeps its own batch-norm statistics while training; the loop takes those of the first before it saves or evaluates
+    ddp = DistributedDataParallelKwargs(broadcast_buffers=False, find_unused_parameters=True)
+    mixed = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}[options.precision]
+    try:
+        made = Accelerator(mixed_precision=mixed, cpu=options.device == "cpu", kwargs_handlers=[ddp])
+    except ValueError as error:
+        raise BadInput(f"precision={options.precision}: {str(error).splitlines()[0]}; use one precision per process") from None
+    if made.mixed_precision != mixed:
+        raise BadInput(
+            f"precision={options.precision}, but this process already runs in {made.mixed_precision!r}; use one precision per process"
+        )
+    return made

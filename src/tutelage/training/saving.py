@@ -1,0 +1,212 @@
+"""Saver: what of a plan goes into checkpoints and stage results, and how it comes back."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tutelage.errors import NotFinite
+from tutelage.objectives import Objective
+from tutelage.training import checkpoint
+from tutelage.training.opening import Opened, open_stage, stateful_parts
+from tutelage.training.plan import Learner, Plan, Stage
+from tutelage.training.run import Run
+
+
+@dataclass
+class Saved:
+    """Where a stage stands: updates done, length of metrics.jsonl then, best validation accuracy so far."""
+
+    step: int = 0
+    offset: int | None = None
+    best: float = float("-inf")
+
+
+class Saver:
+    """Writes and reads one run's folder: `checkpoints/` while a stage runs, `stages/NN-name/` once it is done."""
+
+    def __init__(self, run: Run, plan: Plan) -> None:
+        self.run, self.plan = run, plan
+        self.identity: dict[str, Any] = {}
+
+    def finished(self, index: int) -> bool:
+        """Whether a stage's result is there."""
+        return self.run.folder is not None and self._result(index).is_dir()
+
+    def take_finished(self, index: int) -> None:
+        """Load a finished stage's models, parts, and the objectives that later stages go on with."""
+        tensors, state = checkpoint.read(self._result(index))
+        stage = self.plan.parts[index]
+        checkpoint.compare_identity(state["identity"], self._plan_identity(), self._result(index))
+        later = {id(each.loss) for part in self.plan.parts[index + 1 :] for each in part.named.values()}
+        if any(isinstance(each.loss, Objective) and id(each.loss) in later for each in stage.named.values()):
+            with open_stage(self.run, stage, index):  # the dry run builds the connectors that are loaded below
+                pass
+        self._load(stage, tensors, state, objectives=later)
+
+    def describe(self, opened: Opened) -> None:
+        """Note what a checkpoint of this stage must agree with."""
+        parameters = {f"{name}/{n}": list(p.shape) for name, turn in _turns(opened) for n, p in turn.parameters[name].items()}
+        self.identity = {**self._plan_identity(), "parameters": parameters}
+
+    def _plan_identity(self) -> dict[str, Any]:
+        stages = {
+            f"{i:02d}-{s.name}": {"fit": repr(s.fit), "learners": list(s.named), "samples": s.size()} for i, s in enumerate(self.plan.parts)
+        }
+        return {**self.run.identity, "seed": self.run.seed, "stages": stages}
+
+    def save(self, opened: Opened, step: int, best: float, offset: int) -> None:
+        """Write a checkpoint and delete the oldest."""
+        folder = self._checkpoints()
+        if folder is None:
+            return
+        self.share_buffers(opened)
+        if self.run.rank == 0:
+            tensors, state = self._gather(opened.stage, opened)
+            state |= {"identity": self.identity, "step": step, "best": None if best == float("-inf") else best, "offset": offset}
+            checkpoint.write_atomically(folder / f"{opened.index:02d}-step-{step:09d}", tensors, state)
+            checkpoint.prune(folder, opened.index)
+        self.run.accelerator.wait_for_everyone()
+
+    def restore(self, opened: Opened) -> Saved:
+        """Take the newest checkpoint of the stage, if there is one.
+
+        Raises:
+            Mismatch: it belongs to another plan.
+            DamagedCheckpoint: it cannot be read.
+        """
+        folder = self._checkpoints()
+        found = None if folder is None else checkpoint.newest(folder, opened.index)
+        if found is None:
+            return Saved(offset=self._offset_before(opened.index))
+        tensors, state = checkpoint.read(found)
+        checkpoint.compare_identity(state["identity"], self.identity, found)
+        self._load(opened.stage, tensors, state, opened=opened)
+        best = state["best"]
+        return Saved(state["step"], state["offset"], float("-inf") if best is None else best)
+
+    def _offset_before(self, index: int) -> int:
+        return 0 if index == 0 else checkpoint.read(self._result(index - 1))[1]["offset"]
+
+    def finish(self, opened: Opened, best: dict[str, bool]) -> None:
+        """Load the best weights where they are wanted, write the stage's result, and delete its checkpoints."""
+        folder = self._checkpoints()
+        self.share_buffers(opened)
+        if folder is None or self.run.folder is None:
+            return
+        self.run.accelerator.wait_for_everyone()
+        for name, wanted in best.items():
+            kept = folder / f"{opened.index:02d}-best-{name}"
+            if wanted and kept.is_dir():
+                tensors, _ = checkpoint.read(kept)
+                _load_models(opened.learners[name], tensors, name)
+        if self.run.rank == 0:
+            tensors, state = self._gather(opened.stage, None)
+            offset = (self.run.folder / "metrics.jsonl").stat().st_size if (self.run.folder / "metrics.jsonl").exists() else 0
+            state |= {"identity": self._plan_identity(), "step": opened.steps, "offset": offset}
+            checkpoint.write_atomically(self._result(opened.index), tensors, state)
+            for old in folder.glob(f"{opened.index:02d}-*"):
+                shutil.rmtree(old, ignore_errors=True)
+        self.run.accelerator.wait_for_everyone()
+
+    def save_best(self, opened: Opened, name: str, step: int, value: float) -> None:
+        """Keep the weights of a learner that has just been the best."""
+        folder = self._checkpoints()
+        if folder is None or self.run.rank != 0:
+            return
+        tensors = _models_of(opened.learners[name], name)
+        checkpoint.write_atomically(folder / f"{opened.index:02d}-best-{name}", tensors, {"step": step, "accuracy": value})
+
+    def check_finite(self, opened: Opened, step: int) -> None:
+        """Refuse to save weights that are not finite.
+
+        Raises:
+            NotFinite: names a parameter.
+        """
+        every = [(n, p) for name, turn in _turns(opened) for n, p in turn.parameters[name].items()]
+        flags = torch.stack([torch.isfinite(p.detach()).all() for _, p in every])
+        if not bool(flags.all()):
+            bad = next(n for (n, _), good in zip(every, flags.tolist(), strict=True) if not good)
+            raise NotFinite(
+                f"parameter {bad!r} became NaN or infinite before step {step} of stage {opened.stage.name!r}; "
+                f"the last good checkpoint is kept{f' in {self.run.folder}' if self.run.folder else ''}. Try a lower lr or a clip"
+            )
+
+    def share_buffers(self, opened: Opened) -> None:
+        """Let all processes take the first one's buffers (batch-norm statistics), before they are saved or evaluated with."""
+        if self.run.ranks == 1:
+            return
+        for learner in opened.learners.values():
+            for model in learner.models.values():
+                for buffer in model.module.buffers():
+                    torch.distributed.broadcast(buffer, 0)
+
+    def _gather(self, stage: Stage, opened: Opened | None) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        tensors: dict[str, Tensor] = {}
+        state: dict[str, Any] = {"parts": {}, "optimizers": {}}
+        for name, learner in stage.named.items():
+            tensors |= _models_of(learner, name)
+            if isinstance(learner.loss, Objective):
+                tensors |= {f"objective/{name}/{k}": v for k, v in learner.loss.state_dict().items()}
+        for path, part in (stateful_parts(stage) if opened is None else opened.parts).items():
+            found, rest = checkpoint.split_state(part.state_dict(), f"part/{path}")
+            tensors |= found
+            state["parts"][path] = rest
+        if opened is not None:
+            for name, optimizer in opened.optimizers.items():
+                found, rest = checkpoint.optimizer_state(optimizer, f"optimizer/{name}")
+                tensors |= found
+                state["optimizers"][name] = rest
+            for name, average in opened.averages.items():
+                tensors |= {f"average/{name}/{k}": v for k, v in average.mean.items()}
+            scaler = self.run.accelerator.scaler
+            state["scaler"] = None if scaler is None else scaler.state_dict()
+        return tensors, state
+
+    def _load(
+        self,
+        stage: Stage,
+        tensors: dict[str, Tensor],
+        state: dict[str, Any],
+        opened: Opened | None = None,
+        objectives: set[int] | None = None,
+    ) -> None:
+        for name, learner in stage.named.items():
+            _load_models(learner, tensors, name)
+            if isinstance(learner.loss, Objective) and (objectives is None or id(learner.loss) in objectives):
+                learner.loss.load_state_dict(checkpoint.with_prefix(tensors, f"objective/{name}"))
+        for path, part in (stateful_parts(stage) if opened is None else opened.parts).items():
+            part.load_state_dict({**checkpoint.with_prefix(tensors, f"part/{path}"), **state["parts"].get(path, {})})
+        if opened is None:
+            return
+        for name, optimizer in opened.optimizers.items():
+            checkpoint.restore_optimizer(optimizer, checkpoint.with_prefix(tensors, f"optimizer/{name}"), state["optimizers"][name])
+        for name, average in opened.averages.items():
+            for key, value in checkpoint.with_prefix(tensors, f"average/{name}").items():
+                average.mean[key].copy_(value)
+        if state.get("scaler") and self.run.accelerator.scaler is not None:
+            self.run.accelerator.scaler.load_state_dict(state["scaler"])
+
+    def _checkpoints(self) -> Any:
+        return None if self.run.folder is None else self.run.folder / "checkpoints"
+
+    def _result(self, index: int) -> Any:
+        assert self.run.folder is not None
+        return self.run.folder / "stages" / f"{index:02d}-{self.plan.parts[index].name}"
+
+
+def _turns(opened: Opened) -> list[tuple[str, Any]]:
+    return [(name, turn) for name in opened.learners for turn in [next(t for t in opened.turns if name in t.learners)]]
+
+
+def _models_of(learner: Learner, name: str) -> dict[str, Tensor]:
+    return {f"model/{name}/{label}/{k}": v for label, model in learner.models.items() for k, v in model.module.state_dict().items()}
+
+
+def _load_models(learner: Learner, tensors: dict[str, Tensor], name: str) -> None:
+    for label, model in learner.models.items():
+        model.module.load_state_dict(checkpoint.with_prefix(tensors, f"model/{name}/{label}"))

@@ -1,0 +1,99 @@
+"""Step: what a loss sees of one micro-batch, with the signals that are remembered so that each model runs once."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tutelage.errors import BadInput, nearest
+from tutelage.randomness import generator
+from tutelage.signals import Batch, Model, Signals, Tap
+from tutelage.state import Clock
+from tutelage.teachers import Teacher
+
+
+class Step:
+    """One micro-batch of one step.
+
+    Args:
+        batch: columns on the device.
+        clock: where in the stage.
+        learners: models by the names of their learners.
+        union: by id of a model or teacher, all taps that the stage's objectives want of it, asked for in its one pass.
+        autocast: opens the precision that models run under.
+        rank: this process.
+        micro: number of the micro-batch in this process.
+        device: of generators.
+
+    Attributes:
+        turn: how many turns of this step came before, in `order`, repeats counted.
+        notes: what `note` was given.
+    """
+
+    def __init__(
+        self,
+        batch: Batch,
+        clock: Clock,
+        learners: Mapping[str, Model],
+        union: Mapping[int, frozenset[Tap]],
+        autocast: Callable[[], contextlib.AbstractContextManager[Any]],
+        rank: int = 0,
+        micro: int = 0,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.batch, self.clock, self.turn = batch, clock, 0
+        self.learners, self.rank, self.micro, self.device = learners, rank, micro, device
+        self._union, self._autocast = union, autocast
+        self._remembered: dict[tuple[int, str | None], tuple[Any, Signals]] = {}
+        self.notes: dict[str, Tensor] = {}
+
+    def signals(self, who: str | Model | Teacher, taps: Collection[Tap], *, view: str | None = None) -> Signals:
+        """What a model or teacher shows on this batch, remembered until the model is updated.
+
+        Args:
+            who: a learner's name, a model, or a teacher.
+            taps: what is wanted.
+            view: name of a view, None for the samples as they are.
+
+        Raises:
+            BadInput: no learner has this name.
+        """
+        if isinstance(who, str):
+            if who not in self.learners:
+                raise BadInput(f"no learner is named {who!r}; there are {list(self.learners)}{nearest(who, self.learners)}")
+            who = self.learners[who]
+        key = (id(who), view)
+        wanted = frozenset(taps)
+        known = self._remembered.get(key)
+        if known is not None:
+            if wanted <= known[1].keys():
+                return known[1]
+            wanted |= known[1].keys()
+        with self._autocast():
+            asked = wanted | self._union.get(id(who), frozenset())
+            found = who.signals(self.batch, asked, view=view) if isinstance(who, Teacher) else who.observe(self.batch, asked)
+        self._remembered[key] = (who, found)
+        return found
+
+    def forget(self, updated: Collection[Model]) -> None:
+        """Drop the signals of models that were updated, of teachers that stand on them, and whatever holds a graph."""
+        gone = {id(m) for m in updated}
+
+        def stale(who: Any, signals: Signals) -> bool:
+            models = who.models() if isinstance(who, Teacher) else [who]
+            return any(id(m) in gone for m in models) or any(s.requires_grad for s in signals.values())
+
+        self._remembered = {k: (who, s) for k, (who, s) in self._remembered.items() if not stale(who, s)}
+
+    def rng(self, purpose: str) -> torch.Generator:
+        """A generator of its own for a purpose, a function of (seed, stage, step, turn, rank, micro-batch)."""
+        at = self.clock
+        return generator(purpose, at.seed, at.stage, at.step, self.turn, self.rank, self.micro, device=self.device)
+
+    def note(self, name: str, value: Tensor) -> None:
+        """Keep a number for controllers and metrics; averaged over micro-batches and processes."""
+        self.notes[name] = value.detach()
