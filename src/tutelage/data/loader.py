@@ -70,5 +70,8 @@ def batches(source: Source, slices: Slices, *, seed: int, start: int, stop: int,
         loader = iter(DataLoader(steps, batch_size=None, num_workers=workers, pin_memory=torch.cuda.is_available()))
     try:
         yield from loader
+    except Exception as error:
+        # the worker's traceback is in the message; the loader's own keeps the workers alive, to be waited for at some later collection
+        raise error.with_traceback(None) from None
     finally:
         del loader  # ends the workers

@@ -103,11 +103,11 @@ class Table(Source):
         digest = hashlib.sha256()
         for key in sorted(self.columns):
             value = self.columns[key]
-            digest.update(f"{key}:{len(value)}".encode())
             if isinstance(value, Tensor):
-                digest.update(value.contiguous().numpy().tobytes())
+                digest.update(f"{key}:{tuple(value.shape)}:{value.dtype}".encode())
+                digest.update(value.cpu().contiguous().view(torch.uint8).numpy().tobytes())  # as bytes: NumPy has no bfloat16
             else:
-                digest.update(repr(list(value)).encode())
+                digest.update(f"{key}:{len(value)}:{list(value)!r}".encode())
         return digest.hexdigest()[:16]
 
 
@@ -158,7 +158,7 @@ class Indexed(Source):
             first = self._item(0, 0, 0)
             if "y" not in first:
                 return None
-            self._labels = torch.as_tensor([self._item(i, 0, 0)["y"] for i in range(len(self))])
+            self._labels = torch.stack([torch.as_tensor(self._item(i, 0, 0)["y"]) for i in range(len(self))])
         return self._labels
 
     def fingerprint(self) -> str:

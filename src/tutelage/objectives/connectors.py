@@ -25,10 +25,11 @@ class Connector(nn.Module):
 class _ValidConv(Connector):
     def __init__(self, student: Size, teacher: Size) -> None:
         super().__init__()
-        kernel = [s - t + 1 if s >= t else 1 for s, t in zip(student[2:], teacher[2:], strict=True)]
-        self.size = tuple(min(s, t) for s, t in zip(student[2:], teacher[2:], strict=True))
+        (own_h, own_w), (goal_h, goal_w) = student[2:], teacher[2:]
+        kernel = (max(own_h - goal_h + 1, 1), max(own_w - goal_w + 1, 1))
+        self.size = (min(own_h, goal_h), min(own_w, goal_w))
         self.pools = self.size != tuple(teacher[2:])
-        self.conv = nn.Conv2d(student[1], teacher[1], tuple(kernel))
+        self.conv = nn.Conv2d(student[1], teacher[1], kernel)
 
     def forward(self, own_BCHW: Tensor) -> Tensor:
         return self.conv(own_BCHW)
@@ -72,8 +73,8 @@ class _Linear(Connector):
     def __init__(self, student: Size, teacher: Size) -> None:
         super().__init__()
         self.pools = len(student) != len(teacher) or (len(student) == 3 and student[1] != teacher[1])
-        width = [shape[1] if len(shape) == 4 else shape[-1] for shape in (student, teacher)]
-        self.linear = nn.Linear(*width)
+        own, goal = (shape[1] if len(shape) == 4 else shape[-1] for shape in (student, teacher))
+        self.linear = nn.Linear(own, goal)
 
     def forward(self, own: Tensor) -> Tensor:
         return self.linear(pooled(own) if self.pools else own)

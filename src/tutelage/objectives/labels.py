@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tutelage.errors import BadInput, ShapeMismatch
-from tutelage.objectives.objective import Needs, Objective, Term
+from tutelage.objectives.objective import Needs, Objective, Term, fitting
 from tutelage.signals import Batch, Signals, Tap
 from tutelage.signals.outputs import raised
 
@@ -68,10 +68,13 @@ class CrossEntropy(Objective):
     def mask(self, batch: Batch) -> Tensor | None:
         """What the batch masks and what its labels leave out."""
         mask, y = batch.get("mask"), batch.get("y")
-        if y is None or y.is_floating_point():
+        if y is None:
             return mask
+        if y.is_floating_point():
+            return fitting(self.name, mask, y.shape[:-1])
+        mask = fitting(self.name, mask, y.shape)
         labelled = y != IGNORED
-        return labelled * mask if mask is not None and mask.shape == y.shape else labelled
+        return labelled if mask is None else labelled * mask
 
     def terms(self, student: Signals, teacher: Signals | None, batch: Batch) -> list[Term]:
         """One term, over samples, or over tokens where the logits have positions."""

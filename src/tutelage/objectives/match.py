@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from tutelage.errors import BadInput, ShapeMismatch
 from tutelage.objectives.connectors import Connector
-from tutelage.objectives.objective import Needs, Objective, Over, Shapes, Term
+from tutelage.objectives.objective import Needs, Objective, Over, Shapes, Term, fitting
 from tutelage.signals import Batch, Signals, Tap
 from tutelage.signals.outputs import raised
 from tutelage.state import Number, value_of
@@ -63,7 +63,8 @@ class Match(Objective):
     Raises:
         ShapeMismatch: the distance gives something else than (), (B,) or (B, T).
 
-    Relations: the teacher's side never gets a gradient. A mask in the batch applies where its shape is that of the values.
+    Relations: the teacher's side never gets a gradient. A mask in the batch applies where it has the shape of the values; one of
+        samples (B,) also to values per token.
 
     Example:
         >>> loss = Match("logits", by=soft_targets(temperature=4.0))
@@ -116,10 +117,7 @@ class Match(Objective):
                 f"the distance of term {self.name!r} gave {tuple(values.shape)} for a batch of {own.shape[0]}; "
                 "expected (B,), (B, T), or () where it cannot be taken apart"
             )
-        mask = self.mask(batch)
-        if mask is not None and mask.shape != values.shape:
-            mask = None if mask.ndim > values.ndim else mask.reshape(-1, *([1] * (values.ndim - 1))).expand_as(values)
-        return [Term(self.name, values, _OVER[values.ndim], mask)]
+        return [Term(self.name, values, _OVER[values.ndim], fitting(self.name, self.mask(batch), values.shape))]
 
     def _connected(self, own: Tensor, goal: Tensor) -> tuple[Tensor, Tensor]:
         if self.connector is None:

@@ -260,6 +260,26 @@ class Named(_Around):
         yield self
 
 
+def fitting(name: str, mask: Tensor | None, shape: torch.Size) -> Tensor | None:
+    """Bring a batch's mask to the shape of a term's values.
+
+    A mask of samples (B,) leaves out all tokens of a sample, (B, T). A mask of tokens says nothing about values per sample, and none says
+    anything about values that cannot be taken apart: None.
+
+    Raises:
+        ShapeMismatch: the mask fits neither way.
+    """
+    if mask is None or mask.shape == shape:
+        return mask
+    if mask.ndim > len(shape):
+        return None
+    if mask.ndim == 1 and mask.shape == shape[:1]:
+        return mask.reshape(-1, *([1] * (len(shape) - 1))).expand(shape)
+    raise ShapeMismatch(
+        f"term {name!r} has values of shape {tuple(shape)} but the batch a mask of {tuple(mask.shape)}; expected alike, or (B,)"
+    )
+
+
 def alike(what: str, student: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     """Check that two sides can be compared, and give both in their common precision, float32 or wider.
 
@@ -268,7 +288,7 @@ def alike(what: str, student: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     """
     if student.shape != target.shape or student.ndim < 2:
         raise ShapeMismatch(
-            f"{what}: the student gives shape {tuple(student.shape)}, the teacher {tuple(target.shape)}; expected the same, at least (B, 1); "
+            f"{what}: student has shape {tuple(student.shape)}, teacher {tuple(target.shape)}; expected the same, at least (B, 1); "
             "logits must be over the same classes, features can be connected through=regressor()"
         )
     student, target = raised(student), raised(target)

@@ -17,6 +17,7 @@ from types import ModuleType
 from typing import Any
 
 from tutelage.errors import BadInput, MissingFile, nearest
+from tutelage.randomness import derive
 from tutelage.training.plan import Plan
 
 
@@ -152,7 +153,7 @@ def function_in(spec: str) -> Callable[..., Any]:
 
 def _module_at(path: Path) -> ModuleType:
     # a name of its own per file, so that classes in it pickle to loader workers and one file is run once
-    name = f"tutelage_user_{path.stem}_{abs(hash(str(path.resolve())))}"
+    name = f"tutelage_user_{path.stem}_{derive('file', str(path.resolve()))}"
     if name in sys.modules:
         return sys.modules[name]
     spec = importlib.util.spec_from_file_location(name, path)

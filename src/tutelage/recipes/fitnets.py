@@ -53,7 +53,7 @@ def fitnets(
 
     Cost: one pass of the teacher a step, in the first stage only up to the hint; the regressor's parameters in the first stage.
     Data: labels needed in the second stage.
-    Default: temperature and weights are the paper's; durations and optimizer are ours (the paper trains with RMSprop for hundreds of epochs).
+    Default: temperature and weights are the paper's; durations and optimizer are ours (the paper: RMSprop, hundreds of epochs).
         The regressor is linear; the paper gives it the nonlinearity of the teacher's layer.
     Relations: without the first stage and with start = end it is `hinton-kd` up to weights (its soft part carries no factor T^2).
     """

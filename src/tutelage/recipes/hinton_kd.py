@@ -36,7 +36,7 @@ def hinton_kd(
         fit: duration and optimizer.
 
     Raises:
-        BadInput: alpha outside [0, 1], or a temperature that is not positive.
+        BadInput: alpha outside [0, 1], no labels where they count, or a temperature that is not positive.
 
     Cost: one pass of the teacher a step, no extra parameters.
     Data: labels only for the part 1 - alpha.
@@ -45,6 +45,8 @@ def hinton_kd(
     """
     if not 0 <= alpha <= 1:
         raise BadInput(f"hinton-kd: alpha={alpha}; expected a share in [0, 1]")
+    if alpha < 1 and data.train.labels() is None:
+        raise BadInput(f"hinton-kd: {data.name} has no labels, which the share 1 - alpha of the loss needs; give alpha=1")
     soft = Match("logits", by=soft_targets(temperature), name="soft-targets")
     if alpha == 0:
         loss = 1.0 * CrossEntropy()

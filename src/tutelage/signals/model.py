@@ -55,7 +55,7 @@ class Model:
             raise BadInput(f"a model must be an nn.Module or a function that makes one, not {type(source).__name__}")
         self._module: nn.Module | None = source if isinstance(source, nn.Module) else None
         self._make = None if isinstance(source, nn.Module) else source
-        self.name = name or (type(source).__name__ if isinstance(source, nn.Module) else getattr(source, "__name__", "model"))
+        self.name: str = name or (type(source).__name__ if isinstance(source, nn.Module) else str(getattr(source, "__name__", "model")))
         self.seed, self.weights, self.spec = seed, weights, spec
         self._inputs, self._logits = inputs, logits
         self._trace: Trace | None = None

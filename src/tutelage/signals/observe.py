@@ -52,8 +52,10 @@ class Watch:
                 return
             tensor = output if isinstance(output, Tensor) else first_tensor(output)
             if tensor is not None:
-                self.seen[path] = tensor
-                if len(self.seen) == self.wanted:
+                last = len(self.seen) + 1 == self.wanted
+                # a copy, since a later module may write into the tensor (`ReLU(inplace=True)`); nothing runs after the last one
+                self.seen[path] = tensor if last else tensor.clone()
+                if last:
                     raise _Enough
 
         return hook
@@ -102,7 +104,7 @@ def trace(module: nn.Module, arguments: tuple[Any, ...] | Mapping[str, Any], log
     Args:
         module: the module, run in the mode that it is in.
         arguments: positional or named inputs.
-        logits: finds the logits in the output, for their shape.
+        logits: finds the logits in the output, for their shape; a model without logits is traced all the same.
     """
     visits: dict[str, Visit] = {}
     calls: dict[str, int] = {}
@@ -133,7 +135,10 @@ def trace(module: nn.Module, arguments: tuple[Any, ...] | Mapping[str, Any], log
         for handle in handles:
             handle.remove()
     final = tuple(Visit(v.path, v.kind, v.shape, v.layers, v.weighted, v.leaf, calls[v.path]) for v in visits.values())
-    return Trace(final, logits(output).shape)
+    try:
+        return Trace(final, logits(output).shape)
+    except BadInput:
+        return Trace(final)  # an encoder of hidden states only: its inner taps are as good as any
 
 
 __all__ = ["LOGITS", "Watch", "trace"]

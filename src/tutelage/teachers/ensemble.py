@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Sequence
 from typing import Literal
 
@@ -60,7 +61,7 @@ class Ensemble(Teacher):
         if self.mean == "logit":
             return Signals({"logits": stack_MBV.mean(0)})
         log_probabilities_MBV = F.log_softmax(stack_MBV, dim=-1)
-        mean_BV = torch.logsumexp(log_probabilities_MBV, dim=0) - torch.log(torch.tensor(float(len(each)), device=stack_MBV.device))
+        mean_BV = torch.logsumexp(log_probabilities_MBV, dim=0) - math.log(len(each))
         return Signals({"logits": mean_BV})
 
     def models(self) -> list[Model]:

@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 
 import torch
+from torch import nn
 
 from tutelage.signals import Batch, Model, Signals, Tap
 from tutelage.teachers.teacher import Gives, Teacher
+
+
+@contextlib.contextmanager
+def _constant(module: nn.Module) -> Iterator[None]:
+    wanted = [p for p in module.parameters() if p.requires_grad]
+    try:
+        for p in wanted:
+            p.requires_grad_(False)
+        yield
+    finally:
+        for p in wanted:
+            p.requires_grad_(True)
 
 
 class Frozen(Teacher):
@@ -28,9 +41,9 @@ class Frozen(Teacher):
         """One pass, as deep as the deepest tap, without gradients unless `gradient`."""
         # no_grad, not inference_mode: an inference tensor cannot be saved for backward by a loss or a connector
         with contextlib.ExitStack() as around:
-            if not self.gives.gradient:
-                around.enter_context(torch.no_grad())
-            if self.model.module.training:
+            around.enter_context(_constant(self.model.module) if self.gives.gradient else torch.no_grad())
+            # any part: a net in evaluation mode may hold a batch norm that was put back into training mode
+            if any(part.training for part in self.model.module.modules()):
                 around.enter_context(self.model.mode(training=False))
             return self.model.observe(batch, taps)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import zlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from torch import Tensor
 from tutelage.errors import Mismatch, MissingFile, TutelageError
 
 FORMAT = 1
+CONTENT = ("tensors.safetensors", "state.json")
 
 
 class DamagedCheckpoint(TutelageError, ValueError):
@@ -28,7 +30,7 @@ class DamagedCheckpoint(TutelageError, ValueError):
 
 
 def write_atomically(path: Path, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
-    """Write a folder with `tensors.safetensors` and `state.json`, all or nothing.
+    """Write a folder with `tensors.safetensors`, `state.json` and the checksums of both, all or nothing.
 
     Args:
         path: the folder; replaced where it exists.
@@ -40,6 +42,7 @@ def write_atomically(path: Path, tensors: Mapping[str, Tensor], state: Mapping[s
     beside.mkdir(parents=True)
     save_file(_separate(tensors), beside / "tensors.safetensors")
     (beside / "state.json").write_text(json.dumps({"format": FORMAT, **state}, indent=1))
+    (beside / "checksums.json").write_text(json.dumps({name: _checksum(beside / name) for name in CONTENT}))
     for each in beside.iterdir():
         _sync(each)
     _sync(beside)
@@ -68,11 +71,13 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
     Raises:
         MissingFile: no such folder.
-        DamagedCheckpoint: it cannot be read, or is of another format.
+        DamagedCheckpoint: it cannot be read, a bit of it has changed, or it is of another format.
     """
     if not path.is_dir():
         raise MissingFile(f"checkpoint {path} does not exist")
     try:
+        if {name: _checksum(path / name) for name in CONTENT} != json.loads((path / "checksums.json").read_text()):
+            raise ValueError("its content is not what was written")
         state = json.loads((path / "state.json").read_text())
         tensors = load_file(path / "tensors.safetensors")
     except (OSError, ValueError, SafetensorError) as error:
@@ -91,9 +96,14 @@ def newest(folder: Path, stage: int) -> Path | None:
 
 
 def prune(folder: Path, stage: int, keep: int = 2) -> None:
-    """Delete all but the newest checkpoints of a stage, and what interrupted writes have left."""
+    """Delete all but the newest checkpoints of a stage."""
     for old in sorted(folder.glob(f"{stage:02d}-step-*"))[: -keep or None]:
         shutil.rmtree(old, ignore_errors=True)
+    sweep(folder)
+
+
+def sweep(folder: Path) -> None:
+    """Delete what interrupted writes have left."""
     for left in (*folder.glob(".*.tmp"), *folder.glob(".*.old")):
         shutil.rmtree(left, ignore_errors=True)
 
@@ -104,15 +114,19 @@ def compare_identity(saved: Mapping[str, Any], now: Mapping[str, Any], where: Pa
     Raises:
         Mismatch: names the first thing that differs, with both sides.
     """
-    for key in [*now, *(k for k in saved if k not in now)]:
-        old, new = saved.get(key), now.get(key)
-        if old != new:
-            if isinstance(old, Mapping) and isinstance(new, Mapping):
-                inner = next(k for k in [*new, *old] if old.get(k) != new.get(k))
-                key, old, new = f"{key} {inner}", old.get(inner), new.get(inner)
-            raise Mismatch(
-                f"{where} was written with {key} = {_short(old)}, this run has {_short(new)}; resume with the same settings, or choose another --out"
-            )
+    old: Any = saved
+    new: Any = now
+    if old == new:
+        return
+    path: list[str] = []
+    while isinstance(old, Mapping) and isinstance(new, Mapping):
+        key = next(k for k in [*new, *old] if k not in old or k not in new or old[k] != new[k])
+        path.append(key)
+        old, new = old.get(key), new.get(key)
+    raise Mismatch(
+        f"{where} was written with {' '.join(path)} = {_short(old)}, this run has {_short(new)}; "
+        "resume with the same settings, or choose another --out"
+    )
 
 
 def split_state(state: Mapping[str, Any], prefix: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -160,6 +174,15 @@ def _separate(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         separate[name] = plain.clone() if storage in seen or not whole else plain
         seen.add(storage)
     return separate
+
+
+def _checksum(path: Path) -> int:
+    """CRC-32 of a file: it shows any damaged bit, which safetensors alone would load as another number."""
+    total = 0
+    with path.open("rb") as file:
+        while block := file.read(1 << 22):
+            total = zlib.crc32(block, total)
+    return total
 
 
 def _sync(path: Path) -> None:

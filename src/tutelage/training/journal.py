@@ -6,6 +6,7 @@ Sums of the terms gather on the device and are read at log intervals. That read 
 from __future__ import annotations
 
 import json
+import math
 import sys
 import time
 from collections.abc import Mapping
@@ -32,16 +33,21 @@ class Journal:
         steps: its updates.
         start: first step to come.
         offset: length of metrics.jsonl at that step; what stands behind it is cut off. None appends.
+        gathered: what `state_dict` gave at that step.
     """
 
-    def __init__(self, run: Run, stage: str, steps: int, start: int = 0, offset: int | None = None) -> None:
+    def __init__(
+        self, run: Run, stage: str, steps: int, start: int = 0, offset: int | None = None, gathered: Mapping[str, Any] | None = None
+    ) -> None:
         self.run, self.stage, self.steps = run, stage, steps
-        self.sums: dict[str, Tensor] = {}
+        self.exact = torch.float32 if run.device.type == "mps" else torch.float64  # for sums over many steps
+        self.sums: dict[str, Any] = {}
         self.counted: dict[str, int] = {}
         self.shares: dict[str, float] = {}
         self._weak: dict[str, int] = {}
-        self._lr: Mapping[str, float] = {}
         self._last = start
+        if gathered:
+            self._take(gathered)
         self._file: IO[str] | None = None
         self._bar: Any = None
         self._task: Any = None
@@ -72,14 +78,8 @@ class Journal:
         self._task = self._bar.add_task(self.stage, total=self.steps, completed=start, terms="")
 
     def add(self, name: str, value: Tensor) -> None:
-        """Gather this process's share of a term's mean, or of a note."""
-        if name in self.sums:
-            self.sums[name].add_(value)
-        else:
-            self.sums[name] = value.clone()
-
-    def count(self, name: str) -> None:
-        """One more step has given this name."""
+        """Gather this process's share of a term's mean over a step, or of a note's."""
+        self.sums[name] = self.sums.get(name, 0.0) + value.detach().to(self.exact)
         self.counted[name] = self.counted.get(name, 0) + 1
 
     def flush(self, step: int, epoch: int, lr: Mapping[str, float]) -> None:
@@ -95,18 +95,42 @@ class Journal:
         """
         if not self.sums or step == self._last:
             return
-        names = list(self.sums)
-        values = self.run.total(torch.stack([self.sums[n].float() for n in names])).tolist()
-        terms = {n: v / self.counted[n] for n, v in zip(names, values, strict=True)}
+        terms = {n: v / self.counted[n] for n, v in self.check(step).items()}
         line = {"stage": self.stage, "step": step, "epoch": epoch, "terms": terms, "lr": dict(lr)}
         if self.shares:
             line["shares"] = self.shares
-        bad = [n for n, v in terms.items() if v != v or v in (float("inf"), float("-inf"))]
-        if bad:
-            raise NotFinite(self._not_finite(bad, self._last, step))
         self.write(line)
         self.sums, self.counted, self.shares, self._last = {}, {}, {}, step
         self._show(step, terms)
+
+    def check(self, step: int) -> dict[str, float]:
+        """Read the sums over all processes off the device.
+
+        Raises:
+            NotFinite: names the term.
+        """
+        if not self.sums:
+            return {}
+        values = self.run.total(torch.stack(list(self.sums.values()))).tolist()
+        bad = [n for n, v in zip(self.sums, values, strict=True) if not math.isfinite(v)]
+        if bad:
+            raise NotFinite(self._not_finite(bad, self._last, step))
+        return dict(zip(self.sums, values, strict=True))
+
+    def state_dict(self, step: int) -> dict[str, Any]:
+        """What has been gathered since the last line, so that a run that goes on from here writes the same lines; checked like a line.
+
+        Raises:
+            NotFinite: names the term.
+        """
+        return {"sums": self.check(step), "counted": self.counted, "shares": self.shares, "weak": self._weak, "last": self._last}
+
+    def _take(self, gathered: Mapping[str, Any]) -> None:
+        # the sums are of all processes; the first one goes on with them
+        own = float(self.run.rank == 0)
+        self.sums = {n: torch.tensor(v * own, dtype=self.exact, device=self.run.device) for n, v in gathered["sums"].items()}
+        self.counted, self.shares = dict(gathered["counted"]), dict(gathered["shares"])
+        self._weak, self._last = dict(gathered["weak"]), gathered["last"]
 
     def _not_finite(self, bad: list[str], since: int, step: int) -> str:
         what = f"term {bad[0]!r} became NaN or infinite" if len(bad) == 1 else f"terms {', '.join(map(repr, bad))} became NaN or infinite"
@@ -133,7 +157,7 @@ class Journal:
 
     def share(self, shares: Mapping[str, float]) -> list[str]:
         """Take a sample of the terms' shares of the gradient; gives a warning for each term that has been weak for long."""
-        self.shares = dict(shares)
+        self.shares |= shares
         warnings = []
         for name, share in shares.items():
             self._weak[name] = self._weak.get(name, 0) + 1 if share < WEAK else 0

@@ -7,8 +7,6 @@ the CPU. Knows nothing of recipes or of what the terms mean.
 from __future__ import annotations
 
 import contextlib
-import math
-from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -16,19 +14,20 @@ from torch import Tensor
 
 from tutelage.data.loader import Slices, batches
 from tutelage.errors import Interrupted, NotFinite
-from tutelage.objectives import Term, count_of, sum_of
+from tutelage.objectives import sum_of
 from tutelage.randomness import derive, seed_step
 from tutelage.state import Clock, Controller, Record
 from tutelage.training import reduction
+from tutelage.training.demands import check_plan
 from tutelage.training.journal import Journal
-from tutelage.training.opening import Opened, Turn, check_plan, open_stage, select
+from tutelage.training.opened import Opened, Turn
+from tutelage.training.opening import open_stage
 from tutelage.training.optimizer import set_lr
 from tutelage.training.plan import Plan
 from tutelage.training.run import Run
 from tutelage.training.saving import Saved, Saver
+from tutelage.training.shares import gradient_shares
 from tutelage.training.step import Step
-
-Found = Mapping[str, "list[Term] | None"]
 
 
 def train(plan: Plan, run: Run) -> None:
@@ -62,22 +61,21 @@ class _Loop:
         self.named = {name: learner.student for name, learner in opened.learners.items()}
         self.controllers = opened.controllers
         self.feedback = any(type(c).update is not Controller.update for c in self.controllers)
-        self.clip = {name: (learner.fit or self.stage.fit).clip for name, learner in opened.learners.items()}
         self.fits = {name: learner.fit or self.stage.fit for name, learner in opened.learners.items()}
         self.slices = None if opened.order is None else Slices(opened.order, run.rank, run.ranks, run.options.micro_batch)
         self.parts = self.slices.parts if self.slices else 1
         self.prefixed = len(opened.learners) > 1
-        self.record: dict[str, Tensor] = {}
-        self.notes: dict[str, Tensor] = {}
+        self.record: dict[str, list[Tensor]] = {}
+        self.notes: dict[str, list[Tensor]] = {}
+        self.means: dict[str, Any] = {}
+        self.noted: dict[str, list[Tensor]] = {}
 
     def go(self) -> None:
         """Run the stage from where it was left."""
         opened, run = self.opened, self.run
-        for part in opened.parts.values():
-            part.begin_stage(run)
         saved = self.saver.restore(opened)
         self.start = saved.step
-        self.journal = Journal(run, self.stage.name, opened.steps, saved.step, saved.offset)
+        self.journal = Journal(run, self.stage.name, opened.steps, saved.step, saved.offset, saved.journal)
         try:
             if not saved.step:
                 for notice in opened.notices:
@@ -89,7 +87,7 @@ class _Loop:
 
     def _steps(self, saved: Saved) -> None:
         opened, run, every = self.opened, self.run, self.run.options
-        opened.training_mode()
+        opened.training_mode(opened.turns[0])
         feed = self._feed(saved.step)
         with contextlib.closing(feed):
             for number in range(saved.step, opened.steps):
@@ -108,13 +106,11 @@ class _Loop:
                     self._watch(done, epoch, saved)
                 stop = not last and run.stopping(done)
                 if stop or (done % every.checkpoint_every == 0 and not last):
-                    self._log(done)
                     self._save(done, saved)
                 if stop:
+                    kept = f"and saved in {run.folder}; go on with --resume" if run.folder else "and not saved, since it has no folder"
                     raise Interrupted(
-                        f"stopped at step {done} of {opened.steps} of stage {self.stage.name!r}, and saved"
-                        + (f" in {run.folder}; go on with --resume" if run.folder else ""),
-                        run.stop_signal or 15,
+                        f"stopped at step {done} of {opened.steps} of stage {self.stage.name!r}, {kept}", run.stop_signal or 15
                     )
 
     def _feed(self, start: int) -> Any:
@@ -142,8 +138,7 @@ class _Loop:
         for turn in opened.turns:
             if number % turn.every:
                 continue
-            if len(opened.turns) > 1:
-                select(turn, opened.turns)
+            opened.begin_turn(turn)
             for _ in range(turn.repeat):
                 for step in steps:
                     step.turn = count
@@ -160,110 +155,85 @@ class _Loop:
             foretold = reduction.predicted(turn.learners, opened.masked, [s.batch for s in steps])
         totals = reduction.whole(run, foretold) if foretold else {}
         updated: set[str] = set()
+        self.means, self.noted = {}, {}
         for step in steps:
+            step.forget(turn.models)  # what others asked of them has no way back for gradients
+            step.notes.clear()
             seed_step(derive("step", run.seed, self.stage.name, number, run.rank, step.turn, step.micro))
             last = step is steps[-1]
             with contextlib.nullcontext() if last or run.ranks == 1 else run.accelerator.no_sync(turn.trainee):
-                found: Found = turn.trainee(step)
-                counts = {(n, t.name): count_of(t) for n, terms in found.items() for t in terms or ()}
+                found: reduction.Found = turn.trainee(step)
                 if foretold is None:
-                    totals = reduction.whole(run, [counts])
-                elif number == self.start:
-                    self._check(counts, foretold[step.micro], found, totals)
+                    totals = reduction.whole(run, [reduction.shown(found)])
+                else:
+                    reduction.agree(found, foretold[step.micro], read=number == self.start)
                 loss = self._loss(turn, found, totals, step, number)
                 if loss is not None:
                     updated |= {n for n, terms in found.items() if terms is not None}
                     run.accelerator.backward(loss)
             for part in opened.parts.values():
                 part.after_batch(step)
-        for name in updated:
-            clip, optimizer = self.clip[name], turn.optimizers[name]
+        for name in sorted(updated):
+            clip, optimizer = self.fits[name].clip, turn.optimizers[name]
             if clip is not None:
                 run.accelerator.clip_grad_norm_(turn.parameters[name].values(), clip)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
             if name in opened.averages:
                 opened.averages[name].update()
-            for term in {t.name for t in found[name] or ()}:
-                self.journal.count(self._label(name, term))
-        for note in steps[0].notes:
-            self._count_note(note, steps)
+        self._gather(steps)
         for step in steps:
             step.forget(turn.models)
 
-    @staticmethod
-    def _check(counts: reduction.Counts, foretold: reduction.Counts, found: Found, totals: reduction.Counts) -> None:
-        plain = {(n, t.name) for n, terms in found.items() for t in terms or () if t.mask is None and t.over in ("sample", "batch")}
-        for key in plain - foretold.keys():  # a loss function's terms: whole rows, which any micro-batch has
-            foretold[key] = counts[key]
-        reduction.agree(counts, foretold)
-
-    def _loss(self, turn: Turn, found: Found, totals: reduction.Counts, step: Step, number: int) -> Tensor | None:
+    def _loss(self, turn: Turn, found: reduction.Found, totals: reduction.Counts, step: Step, number: int) -> Tensor | None:
         """The part of the step's loss that this micro-batch holds: sums over the counts of the whole step."""
-        parts: dict[str, list[tuple[str, Any]]] = {}
         loss: Any = None
-        rows = self.opened.stage.fit.batch_size
+        sampled = step.micro == 0 and self._sampled(number)
         for name, terms in found.items():
+            parts: dict[str, Tensor] = {}
             for term in terms or ():
-                total = totals.get((name, term.name), float(rows))
-                if term.over == "batch":
-                    total = float(self.parts * self.run.ranks)
+                total = reduction.counted(totals, name, term)
+                assert total is not None
                 mean = sum_of(term) / total
                 label = self._label(name, term.name)
-                detached = mean.detach()
-                self.journal.add(label, detached)
-                if self.feedback:
-                    self.record[label] = self.record.get(label, 0.0) + detached
-                    for note, value in term.notes.items():
-                        self.notes[note] = self.notes.get(note, 0.0) + value.detach() / (self.parts * self.run.ranks)
-                part = term.weight * mean
-                parts.setdefault(name, []).append((label, part))
-                loss = part if loss is None else loss + part
-        if loss is None:
-            return None
-        if step.micro == 0 and self._sampled(number):
-            self._share(turn, parts)
+                self.means[label] = self.means.get(label, 0.0) + mean.detach()
+                for note, value in term.notes.items():
+                    self.noted.setdefault(note, []).append(value.detach())
+                parts[label] = term.weight * mean
+                loss = parts[label] if loss is None else loss + parts[label]
+            if sampled:
+                own = [p for n, p in turn.parameters[name].items() if not n.startswith("objective.")]
+                for warning in self.journal.share(gradient_shares(parts, own)):
+                    self.journal.say(f"warning: {warning}")
         # the wrapper averages gradients over processes, the counts are already of all of them
-        return loss * self.run.ranks if self.run.ranks > 1 else loss
+        return loss * self.run.ranks if loss is not None and self.run.ranks > 1 else loss
 
     def _sampled(self, number: int) -> bool:
         every = self.run.options.share_every
         return every > 0 and number % every == 0 and not self.run.options.compile
 
-    def _share(self, turn: Turn, parts: Mapping[str, list[tuple[str, Tensor]]]) -> None:
-        """Each term's share of the gradient on the student, without touching `.grad` or firing a hook."""
-        for name, labelled in parts.items():
-            own = [p for n, p in turn.parameters[name].items() if not n.startswith("objective.")]
-            terms = [(label, part) for label, part in labelled if isinstance(part, Tensor) and part.requires_grad]
-            if len(terms) < 2 or not own:
-                continue
-            norms = []
-            for _, part in terms:
-                found = torch.autograd.grad(part, own, retain_graph=True, allow_unused=True)
-                norms.append(
-                    torch.stack([g.float().norm() for g in found if g is not None] or [torch.zeros((), device=part.device)]).norm()
-                )
-            values = torch.stack(norms)
-            shares = (values / values.sum().clamp(min=1e-30)).tolist()
-            if all(math.isfinite(s) for s in shares):
-                for warning in self.journal.share({label: s for (label, _), s in zip(terms, shares, strict=True)}):
-                    self.journal.say(f"warning: {warning}")
-
     def _label(self, learner: str, term: str) -> str:
         return f"{learner}/{term}" if self.prefixed else term
 
-    def _count_note(self, note: str, steps: list[Step]) -> None:
-        value = sum(s.notes[note] for s in steps) / (len(steps) * self.run.ranks)
-        self.journal.add(note, torch.as_tensor(value, dtype=torch.float32, device=self.run.device))
-        self.journal.count(note)
-        self.notes[note] = torch.as_tensor(value)
+    def _gather(self, steps: list[Step]) -> None:
+        """Add a turn's means and notes, this process's share of each, to the journal and to what controllers see."""
+        for step in steps:
+            for note, value in step.notes.items():
+                self.noted.setdefault(note, []).append(value)
+        notes = {n: torch.stack([v.to(self.journal.exact) for v in values]).mean() / self.run.ranks for n, values in self.noted.items()}
+        for kept, gathered in ((self.record, self.means), (self.notes, notes)):
+            for name, value in gathered.items():
+                self.journal.add(name, value)
+                kept.setdefault(name, []).append(value)
 
     def _feed_back(self, clock: Clock) -> None:
-        keys = [*self.record, *self.notes]
-        if not keys:
+        """Show controllers the means over the step, its repeats, and all processes."""
+        values = [torch.stack([v.to(self.journal.exact) for v in each]).mean() for each in (*self.record.values(), *self.notes.values())]
+        if not values:
             return
-        values = self.run.total(torch.stack([torch.as_tensor(v).float() for v in (*self.record.values(), *self.notes.values())]))
-        record = Record(clock, dict(zip(self.record, values, strict=False)), dict(zip(self.notes, values[len(self.record) :], strict=True)))
+        whole = self.run.total(torch.stack(values)).float()
+        terms = dict(zip(self.record, whole[: len(self.record)], strict=True))
+        record = Record(clock, terms, dict(zip(self.notes, whole[len(self.record) :], strict=True)))
         for controller in self.controllers:
             controller.update(record)
 
@@ -289,18 +259,20 @@ class _Loop:
             self.saver.save_best(self.opened, name, done, saved.best)
         if average:
             average.swap()
-        self.opened.training_mode()
+        self.opened.training_mode(self.opened.turns[0])
         self.journal.write({"stage": self.stage.name, "step": done, "epoch": epoch, "validation": numbers})
 
     def _save(self, done: int, saved: Saved) -> None:
+        gathered = self.journal.state_dict(done)
         self.saver.check_finite(self.opened, done)
-        self.saver.save(self.opened, done, saved.best, self.journal.offset())
+        self.saver.save(self.opened, Saved(done, self.journal.offset(), saved.best, gathered))
 
     def _finish(self, saved: Saved) -> None:
         for name in self.opened.averages:
             self.opened.averages[name].swap()
         self.saver.check_finite(self.opened, self.opened.steps)
-        self.saver.finish(self.opened, {n: f.keep == "best" and self.run.watch is not None for n, f in self.fits.items()})
+        best = {n: f.keep == "best" and self.run.watch is not None for n, f in self.fits.items()}
+        self.saver.finish(self.opened, best, self.journal.offset())
 
 
 __all__ = ["NotFinite", "train"]

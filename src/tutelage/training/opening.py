@@ -6,152 +6,27 @@ Nothing here moves a number of the run: the dry run is in evaluation mode, seede
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import fnmatch
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from tutelage.data import Order, Source
+from tutelage.data import Order
 from tutelage.errors import BadInput
-from tutelage.objectives import Distance, Objective, Term, mean_of
+from tutelage.objectives import Objective, mean_of
 from tutelage.randomness import seeded
 from tutelage.signals import Batch, Model, Tap
-from tutelage.signals.taps import LOGITS, check_path
-from tutelage.state import Clock, Controller, Stateful
+from tutelage.state import Clock
 from tutelage.training.checkpoint import names as listed
+from tutelage.training.opened import Opened, Turn, resting
 from tutelage.training.optimizer import Average, make_optimizer
-from tutelage.training.plan import Learner, Plan, Stage
+from tutelage.training.parts import stateful_parts
+from tutelage.training.plan import Learner, Stage
 from tutelage.training.run import Run
 from tutelage.training.step import Step
 from tutelage.training.trainee import Trainee, terms_of
-
-
-@dataclass
-class Turn:
-    """Learners that step together: one wrapped trainee, an optimizer each."""
-
-    learners: dict[str, Learner]
-    trainee: nn.Module
-    parameters: dict[str, dict[str, nn.Parameter]]
-    optimizers: dict[str, Any]
-    every: int
-    repeat: int
-
-    @property
-    def models(self) -> list[Model]:
-        """What this turn updates."""
-        return [model for learner in self.learners.values() for model in learner.models.values()]
-
-
-@dataclass
-class Opened:
-    """A stage ready to run."""
-
-    stage: Stage
-    index: int
-    source: Source | None
-    order: Order | None
-    steps: int
-    turns: list[Turn]
-    parts: dict[str, Stateful]
-    union: dict[int, frozenset[Tap]]
-    averages: dict[str, Average]
-    masked: dict[str, dict[str, Term]] = field(default_factory=dict)
-    notices: list[str] = field(default_factory=list)
-    resting: list[nn.Module] = field(default_factory=list)
-
-    @property
-    def learners(self) -> dict[str, Learner]:
-        """All learners by name."""
-        return self.stage.named
-
-    @property
-    def controllers(self) -> list[Controller]:
-        """The parts that are controllers."""
-        return [p for p in self.parts.values() if isinstance(p, Controller)]
-
-    @property
-    def optimizers(self) -> dict[str, Any]:
-        """Each learner's optimizer."""
-        return {name: o for turn in self.turns for name, o in turn.optimizers.items()}
-
-    def training_mode(self) -> None:
-        """Put what is trained into training mode; parts whose own parameters rest keep their statistics too."""
-        for turn in self.turns:
-            for model in turn.models:
-                model.module.train()
-        for part in self.resting:
-            part.training = False
-
-
-def walk(thing: Any, path: str = "", seen: set[int] | None = None) -> Iterator[tuple[str, Stateful]]:
-    """Find the Stateful parts in learners, objectives, distances, teachers and containers, each once, with its path."""
-    seen = set() if seen is None else seen
-    if id(thing) in seen or isinstance(thing, (str, int, float, Tensor, Model, Source)):
-        return
-    seen.add(id(thing))
-    if isinstance(thing, Stateful):
-        yield path, thing
-    if isinstance(thing, Mapping):
-        inner = {str(k): v for k, v in thing.items()}
-    elif isinstance(thing, (list, tuple)):
-        inner = {str(i): v for i, v in enumerate(thing)}
-    elif isinstance(thing, Objective):
-        inner = {**{k: v for k, v in vars(thing).items() if not k.startswith("_")}, **thing._modules}
-    elif isinstance(thing, nn.ModuleList):
-        inner = dict(thing.named_children())
-    elif isinstance(thing, nn.Module):
-        return
-    elif isinstance(thing, Distance) or (dataclasses.is_dataclass(thing) and not isinstance(thing, type)):
-        inner = {f.name: getattr(thing, f.name) for f in dataclasses.fields(thing)}
-    elif isinstance(thing, Stateful):
-        inner = dict(vars(thing))
-    else:
-        return
-    for name, value in inner.items():
-        yield from walk(value, f"{path}.{name}" if path else name, seen)
-
-
-def stateful_parts(stage: Stage) -> dict[str, Stateful]:
-    """All Stateful parts of a stage by path."""
-    return dict(walk({"learners": stage.named, "parts": list(stage.parts)}))
-
-
-def check_plan(plan: Plan) -> None:
-    """Check, before the first stage trains, what all stages ask of their models and teachers.
-
-    Raises:
-        BadInput: an objective without its teacher, or a tap that the teacher cannot give.
-        UnknownTap: a path that is not in the model; names the nearest.
-    """
-    for stage in plan.parts:
-        for name, learner in stage.named.items():
-            if not isinstance(learner.loss, Objective):
-                continue
-            needs = learner.loss.needs()
-            for tap in needs.student:
-                if isinstance(tap, str) and tap != LOGITS:
-                    check_path(learner.student.module, tap, f"the student ({learner.student.name})")
-            if needs.teacher is None:
-                continue
-            if learner.teacher is None:
-                raise BadInput(f"learner {name!r} of stage {stage.name!r} matches a teacher but has none; give Learner(..., teacher=...)")
-            for tap in needs.teacher:
-                if tap == LOGITS:
-                    continue
-                gives = learner.teacher.gives.taps
-                if gives != "any" and str(tap) not in gives:
-                    can = listed(sorted(gives)) or "its logits only"
-                    raise BadInput(
-                        f"stage {stage.name!r} asks the teacher ({learner.teacher.name}) for tap {str(tap)!r}, but it gives {can}"
-                    )
-                if isinstance(tap, str):
-                    for model in learner.teacher.models():
-                        check_path(model.module, tap, f"the teacher ({model.name})")
 
 
 @contextlib.contextmanager
@@ -182,13 +57,17 @@ def open_stage(run: Run, stage: Stage, index: int) -> Iterator[Opened]:
         for controller in controllers:
             controller.open()
             stack.callback(controller.close)
-        stack.callback(_restore, flags, models)
+        stack.callback(_restore, flags, models, [m for each in learners.values() for m in each.models.values()])
+        for part in parts.values():
+            part.begin_stage(run)
         for model in models:
             for p in model.module.parameters():
                 p.requires_grad_(False)
-        trained = {name: _choose(name, learner, probe) for name, learner in learners.items()}
+        trained = {name: _choose(name, learner, probe, flags) for name, learner in learners.items()}
         for name, learner in learners.items():
             _dry_run(run, opened, name, learner, probe, trained[name])
+            if isinstance(learner.loss, Objective):
+                flags.update({p: p.requires_grad for p in learner.loss.parameters()})
         for model in models:
             taps = union.get(id(model), frozenset()) | _teacher_taps(learners, model, union)
             if probe and taps:
@@ -196,6 +75,7 @@ def open_stage(run: Run, stage: Stage, index: int) -> Iterator[Opened]:
             if run.options.compile and not model.compiled:
                 _compile(model, stack)
         _assemble(run, opened, trained)
+        stack.callback(run.release, [turn.trainee for turn in opened.turns], list(opened.optimizers.values()))
         yield opened
 
 
@@ -230,8 +110,11 @@ def _teacher_taps(learners: Mapping[str, Learner], model: Model, union: Mapping[
     return taps
 
 
-def _choose(name: str, learner: Learner, probe: Batch) -> dict[str, nn.Parameter]:
-    """The model parameters a learner updates, by name (prefixed by the model's name where there are several)."""
+def _choose(name: str, learner: Learner, probe: Batch, flags: Mapping[nn.Parameter, bool]) -> dict[str, nn.Parameter]:
+    """The model parameters a learner updates, by name (prefixed by the model's name where there are several).
+
+    What the user froze (`requires_grad` False: a backbone below adapters) stays frozen, whatever `only` says.
+    """
     chosen: dict[str, nn.Parameter] = {}
     for label, model in learner.models.items():
         prefix = f"{label}." if len(learner.models) > 1 else ""
@@ -245,9 +128,11 @@ def _choose(name: str, learner: Learner, probe: Batch) -> dict[str, nn.Parameter
                 raise BadInput(
                     f"learner {name!r}: only={silent[0]!r} fits no parameter of {model.name}; they are named like {next(iter(own))!r}"
                 )
-        chosen |= {n: p for n, p in own.items() if n in wanted}
+        chosen |= {n: p for n, p in own.items() if n in wanted and flags[p]}
     if not chosen:
-        raise BadInput(f"learner {name!r} trains no parameter: {learner.student.name} has none that `only` allows")
+        raise BadInput(
+            f"learner {name!r} trains no parameter: {learner.student.name} has none that `only` allows and that requires a gradient"
+        )
     for p in chosen.values():
         p.requires_grad_(True)
     return chosen
@@ -269,7 +154,12 @@ def _dry_run(run: Run, opened: Opened, name: str, learner: Learner, probe: Batch
         for controller in opened.controllers:
             controller.begin(clock)
         step = Step(
-            probe, clock, {n: each.student for n, each in opened.learners.items()}, opened.union, run.accelerator.autocast, device=run.device
+            probe,
+            clock,
+            {n: each.student for n, each in opened.learners.items()},
+            opened.union,
+            run.accelerator.autocast,
+            device=run.device,
         )
         needs = learner.loss.needs()
         student = {t: s.shape for t, s in step.signals(learner.student, needs.student).items()}
@@ -280,7 +170,7 @@ def _dry_run(run: Run, opened: Opened, name: str, learner: Learner, probe: Batch
             with seeded("connector", run.seed, opened.stage.name, leaf.name):
                 leaf.build(student, teacher)
         learner.loss.to(run.device)
-        trained |= {f"objective.{n}": p for n, p in learner.loss.named_parameters()}
+        trained |= {f"objective.{n}": p for n, p in learner.loss.named_parameters() if p.requires_grad}
         with torch.autocast(run.device.type, enabled=False):
             terms = terms_of(learner, step)
             total = sum((t.weight * mean_of(t) for t in terms), torch.zeros((), device=run.device))
@@ -301,11 +191,11 @@ def _dry_run(run: Run, opened: Opened, name: str, learner: Learner, probe: Batch
 
 
 def _assemble(run: Run, opened: Opened, trained: Mapping[str, dict[str, nn.Parameter]]) -> None:
-    """Wrap a trainee per turn, make the optimizers, and list the parts that rest."""
+    """Wrap a trainee per turn, make an optimizer per learner, and list the parts that rest."""
     learners, stage = opened.learners, opened.stage
     made: dict[tuple[str, ...], Turn] = {}
-    fp16 = run.options.precision == "fp16"
-    if fp16 and len(learners) > 1:
+    optimizers: dict[str, Any] = {}
+    if run.options.precision == "fp16" and len(learners) > 1:
         raise BadInput(f"precision=fp16 takes one optimizer, stage {stage.name!r} has {len(learners)}; use bf16")
     for names in stage.turns:
         if names not in made:
@@ -314,38 +204,27 @@ def _assemble(run: Run, opened: Opened, trained: Mapping[str, dict[str, nn.Param
             if len(paces) > 1:
                 raise BadInput(f"stage {stage.name!r}: learners that step together need the same `every` and `repeat`; {names} differ")
             trainee = Trainee(own, run.device.type)
-            optimizers = [make_optimizer(own[n].fit or stage.fit, trained[n], own[n].groups) for n in names]
+            new = [n for n in names if n not in optimizers]
+            fresh = [make_optimizer(own[n].fit or stage.fit, trained[n], own[n].groups) for n in new]
             _only_these(trainee, [p for n in names for p in trained[n].values()])
-            wrapped, *prepared = run.accelerator.prepare(trainee, *optimizers)
+            wrapped, *prepared = run.accelerator.prepare(trainee, *fresh) if fresh else [run.accelerator.prepare(trainee)]
+            optimizers |= dict(zip(new, prepared, strict=True))
             every, repeat = paces.pop()
-            made[names] = Turn(own, wrapped, {n: trained[n] for n in names}, dict(zip(names, prepared, strict=True)), every, repeat)
+            made[names] = Turn(own, wrapped, {n: trained[n] for n in names}, {n: optimizers[n] for n in names}, every, repeat)
         opened.turns.append(made[names])
     for name, learner in learners.items():
-        decay = (learner.fit or stage.fit).ema
-        if decay is not None:
-            opened.averages[name] = Average(trained[name], decay)
-    moving = {id(p) for own in trained.values() for p in own.values()}
-    for turn in made.values():
-        for model in turn.models:
-            for part in model.module.modules():
-                direct = list(part.parameters(recurse=False))
-                if direct and not any(id(p) in moving for p in direct):
-                    opened.resting.append(part)
+        fit = learner.fit or stage.fit
+        if fit.ema is not None:
+            opened.averages[name] = Average(trained[name], fit.ema)
+        if fit.keep == "best" and run.watch is None:
+            opened.notices.append(f"stage {stage.name!r}: keep='best' has no validation to go by; the last weights are kept")
+        opened.resting += resting(learner, {id(p) for own in trained.values() for p in own.values()})
 
 
 def _only_these(trainee: nn.Module, parameters: list[nn.Parameter]) -> None:
     wanted = {id(p) for p in parameters}
     for p in trainee.parameters():
         p.requires_grad_(id(p) in wanted)
-
-
-def select(turn: Turn, turns: list[Turn]) -> None:
-    """Let gradients reach exactly what a turn trains."""
-    own = {id(p) for ps in turn.parameters.values() for p in ps.values()}
-    for other in turns:
-        for ps in other.parameters.values():
-            for p in ps.values():
-                p.requires_grad_(id(p) in own)
 
 
 def _compile(model: Model, stack: contextlib.ExitStack) -> None:
@@ -357,9 +236,10 @@ def _compile(model: Model, stack: contextlib.ExitStack) -> None:
     stack.callback(undo)
 
 
-def _restore(flags: Mapping[nn.Parameter, bool], models: list[Model]) -> None:
+def _restore(flags: Mapping[nn.Parameter, bool], models: list[Model], trained: list[Model]) -> None:
     for p, flag in flags.items():
         p.requires_grad_(flag)
         p.grad = None
     for model in models:
-        model.module.eval()
+        if any(model is each for each in trained):
+            model.module.eval()

@@ -126,6 +126,11 @@ class Stage:
         """Steps of the stage."""
         return self.fit.updates(self.size())
 
+    def updates_of(self, name: str) -> int:
+        """How often a learner is updated: at each `every`-th step from the first on, `repeat` times, at each place in `order`."""
+        learner = self.named[name]
+        return -(-self.updates() // learner.every) * learner.repeat * sum(name in turn for turn in self.turns)
+
 
 @dataclass(frozen=True)
 class Cost:
@@ -178,7 +183,7 @@ class Plan:
     def updates(self, model: Model) -> int:
         """How often a model is updated."""
         return sum(
-            part.updates() // learner.every * learner.repeat * sum(name in turn for turn in part.turns)
+            part.updates_of(name)
             for part in self.parts
             for name, learner in part.named.items()
             if any(m is model for m in learner.models.values())
@@ -194,7 +199,7 @@ class Plan:
             asked: dict[int, tuple[Teacher, frozenset[Tap]]] = {}
             for name, learner in part.named.items():
                 needs = learner.loss.needs() if isinstance(learner.loss, Objective) else None
-                times = samples // learner.every * learner.repeat
+                times = part.updates_of(name) * part.fit.batch_size
                 for model in learner.models.values():
                     passes.append((name, model, times, needs.student if needs else frozenset({"logits"}), True))
                 if learner.teacher is not None and (needs is None or needs.teacher is not None):

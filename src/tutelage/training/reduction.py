@@ -18,51 +18,76 @@ from tutelage.training.plan import Learner
 from tutelage.training.run import Run
 
 Counts = dict[tuple[str, str], Tensor | float]
+Found = Mapping[str, "list[Term] | None"]
 
 
-def predicted(learners: Mapping[str, Learner], shown: Mapping[str, Mapping[str, Term]], batches: Sequence[Batch]) -> list[Counts]:
+def shown(found: Found) -> Counts:
+    """The counts of a micro-batch's terms, by learner and name."""
+    return {(name, term.name): count_of(term) for name, terms in found.items() for term in terms or ()}
+
+
+def predicted(learners: Mapping[str, Learner], rehearsed: Mapping[str, Mapping[str, Term]], batches: Sequence[Batch]) -> list[Counts]:
     """Count each term on each micro-batch from the batches alone.
 
     Args:
         learners: of the turn.
-        shown: terms of the dry run, by learner and name.
+        rehearsed: terms of the dry run, by learner and name.
         batches: the micro-batches.
+
+    Returns:
+        Counts by learner and name for each micro-batch; under no learner's name, what plain terms count, whatever they are called.
     """
-    return [
-        {
-            (name, leaf.name): _count(leaf, shown[name].get(leaf.name), batch)
-            for name, learner in learners.items()
-            if isinstance(learner.loss, Objective)
-            for leaf in learner.loss.leaves()
-        }
-        for batch in batches
-    ]
+    counts: list[Counts] = []
+    for batch in batches:
+        each: Counts = {("", "sample"): float(len(batch["id"])), ("", "batch"): 1.0}
+        for name, learner in learners.items():
+            for leaf in learner.loss.leaves() if isinstance(learner.loss, Objective) else ():
+                if leaf.name in rehearsed[name]:
+                    each[name, leaf.name] = _count(leaf, rehearsed[name][leaf.name], batch)
+        counts.append(each)
+    return counts
 
 
-def _count(leaf: Objective, shown: Term | None, batch: Batch) -> Tensor | float:
-    rows = float(len(batch["id"]))
-    if shown is None or shown.over == "batch":
-        return 1.0
-    mask = leaf.mask(batch) if shown.mask is not None else None
-    if mask is None or mask.ndim != shown.values.ndim:
-        return rows
-    return count_of(Term(leaf.name, torch.zeros(mask.shape, device=mask.device), shown.over, mask))
+def _count(leaf: Objective, term: Term, batch: Batch) -> Tensor | float:
+    rows = len(batch["id"])
+    shape = (rows, *term.values.shape[1:])
+    mask = leaf.mask(batch) if term.mask is not None else None
+    if mask is None:
+        return count_of(Term(leaf.name, torch.empty(shape if term.values.ndim else (), device="meta"), term.over))
+    if mask.ndim < len(shape):
+        mask = mask.reshape(rows, 1).expand(shape)
+    return count_of(Term(leaf.name, torch.zeros(mask.shape, device=mask.device), term.over, mask))
 
 
-def agree(found: Counts, foretold: Counts) -> None:
-    """Check that the counts of a micro-batch are those foretold; read off the device, so only done at a stage's first step.
+def counted(counts: Counts, learner: str, term: Term) -> Tensor | float | None:
+    """What a term counts among some counts; None where they do not show it."""
+    if (learner, term.name) in counts:
+        return counts[learner, term.name]
+    return counts.get(("", term.over)) if term.mask is None else None
+
+
+def agree(found: Found, foretold: Counts, read: bool) -> None:
+    """Check that the counts of a micro-batch are those foretold.
+
+    Args:
+        found: the terms.
+        foretold: the counts.
+        read: also compare counts that have to be read off the device, so only asked for at a stage's first step.
 
     Raises:
         BadInput: a term cannot be accumulated.
     """
-    for (learner, name), count in found.items():
-        told = foretold.get((learner, name))
-        if told is None or float(told) != float(count):
-            raise BadInput(
-                f"term {name!r} of learner {learner!r} counts {float(count):g} in a micro-batch where the batch itself shows "
-                f"{'nothing' if told is None else format(float(told), 'g')}: its mean over the whole step is not known before the passes. "
-                "Put its mask into the batch, or run without micro_batch"
-            )
+    for learner, terms in found.items():
+        for term in terms or ():
+            count, told = count_of(term), counted(foretold, learner, term)
+            if not read and (isinstance(count, Tensor) or isinstance(told, Tensor)):
+                continue
+            if told is None or float(told) != float(count):
+                raise BadInput(
+                    f"term {term.name!r} of learner {learner!r} counts {float(count):g} in a micro-batch where the batch itself shows "
+                    f"{'nothing' if told is None else format(float(told), 'g')}: its mean over the whole step is not known before the "
+                    "passes. Put its mask into the batch, or run without micro_batch"
+                )
 
 
 def whole(run: Run, counts: Sequence[Counts]) -> Counts:

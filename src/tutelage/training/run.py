@@ -6,7 +6,7 @@ import contextlib
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -104,11 +104,14 @@ class Run:
         if step % 10:
             return False
         asked = torch.tensor([self.stop_signal or 0], device=self.device)
-        number = int(self.accelerator.reduce(asked, reduction="sum").item()) // max(1, self.ranks)
-        heard = int(self.total(torch.tensor([int(self.stop_signal is not None)], device=self.device)).item())
-        if heard and self.stop_signal is None:
-            self.stop_signal = number or signal.SIGTERM
+        heard = int(self.accelerator.gather(asked).max())
+        self.stop_signal = heard or None
         return heard > 0
+
+    def release(self, trainees: Sequence[Any], optimizers: Sequence[Any]) -> None:
+        """Let the accelerator forget what a stage gave it, so that a finished stage holds no memory."""
+        for held, ours in ((self.accelerator._models, trainees), (self.accelerator._optimizers, optimizers)):
+            held[:] = [each for each in held if not any(each is one for one in ours)]
 
 
 def make_accelerator(options: RunOptions) -> Accelerator:

@@ -2,28 +2,34 @@
 
 from __future__ import annotations
 
+import json
 import shutil
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from tutelage.errors import NotFinite
+from tutelage.errors import Mismatch, NotFinite
 from tutelage.objectives import Objective
 from tutelage.training import checkpoint
-from tutelage.training.opening import Opened, open_stage, stateful_parts
+from tutelage.training.opened import Opened
+from tutelage.training.opening import open_stage
+from tutelage.training.parts import stateful_parts
 from tutelage.training.plan import Learner, Plan, Stage
 from tutelage.training.run import Run
 
 
 @dataclass
 class Saved:
-    """Where a stage stands: updates done, length of metrics.jsonl then, best validation accuracy so far."""
+    """Where a stage stands: updates done, length of metrics.jsonl then, best validation accuracy so far, what the journal had gathered."""
 
     step: int = 0
     offset: int | None = None
     best: float = float("-inf")
+    journal: dict[str, Any] = field(default_factory=dict)
 
 
 class Saver:
@@ -32,6 +38,7 @@ class Saver:
     def __init__(self, run: Run, plan: Plan) -> None:
         self.run, self.plan = run, plan
         self.identity: dict[str, Any] = {}
+        self._best: dict[str, dict[str, Tensor]] = {}
 
     def finished(self, index: int) -> bool:
         """Whether a stage's result is there."""
@@ -42,24 +49,26 @@ class Saver:
         tensors, state = checkpoint.read(self._result(index))
         stage = self.plan.parts[index]
         checkpoint.compare_identity(state["identity"], self._plan_identity(), self._result(index))
-        later = {id(each.loss) for part in self.plan.parts[index + 1 :] for each in part.named.values()}
-        if any(isinstance(each.loss, Objective) and id(each.loss) in later for each in stage.named.values()):
+        self._clear(index)
+        later = {id(m) for part in self.plan.parts[index + 1 :] for each in part.named.values() for m in _objectives(each)}
+        shared = {name for name, each in stage.named.items() if any(id(m) in later for m in _objectives(each))}
+        if shared:
             with open_stage(self.run, stage, index):  # the dry run builds the connectors that are loaded below
                 pass
-        self._load(stage, tensors, state, objectives=later)
+        self._load(stage, tensors, state, self._result(index), objectives=shared)
 
     def describe(self, opened: Opened) -> None:
         """Note what a checkpoint of this stage must agree with."""
         parameters = {f"{name}/{n}": list(p.shape) for name, turn in _turns(opened) for n, p in turn.parameters[name].items()}
         self.identity = {**self._plan_identity(), "parameters": parameters}
+        self._best = {}
 
     def _plan_identity(self) -> dict[str, Any]:
-        stages = {
-            f"{i:02d}-{s.name}": {"fit": repr(s.fit), "learners": list(s.named), "samples": s.size()} for i, s in enumerate(self.plan.parts)
-        }
-        return {**self.run.identity, "seed": self.run.seed, "stages": stages}
+        stages = {f"{i:02d}-{stage.name}": _stage_identity(stage) for i, stage in enumerate(self.plan.parts)}
+        identity = {**self.run.identity, "seed": self.run.seed, "stages": stages}
+        return json.loads(json.dumps(identity, default=str))  # as it comes back from a file
 
-    def save(self, opened: Opened, step: int, best: float, offset: int) -> None:
+    def save(self, opened: Opened, now: Saved) -> None:
         """Write a checkpoint and delete the oldest."""
         folder = self._checkpoints()
         if folder is None:
@@ -67,8 +76,8 @@ class Saver:
         self.share_buffers(opened)
         if self.run.rank == 0:
             tensors, state = self._gather(opened.stage, opened)
-            state |= {"identity": self.identity, "step": step, "best": None if best == float("-inf") else best, "offset": offset}
-            checkpoint.write_atomically(folder / f"{opened.index:02d}-step-{step:09d}", tensors, state)
+            state |= {**asdict(now), "identity": self.identity, "best": None if now.best == float("-inf") else now.best}
+            checkpoint.write_atomically(folder / f"{opened.index:02d}-step-{now.step:09d}", tensors, state)
             checkpoint.prune(folder, opened.index)
         self.run.accelerator.wait_for_everyone()
 
@@ -85,40 +94,56 @@ class Saver:
             return Saved(offset=self._offset_before(opened.index))
         tensors, state = checkpoint.read(found)
         checkpoint.compare_identity(state["identity"], self.identity, found)
-        self._load(opened.stage, tensors, state, opened=opened)
+        self._load(opened.stage, tensors, state, found, opened=opened)
         best = state["best"]
-        return Saved(state["step"], state["offset"], float("-inf") if best is None else best)
+        return Saved(state["step"], state["offset"], float("-inf") if best is None else best, state["journal"])
 
     def _offset_before(self, index: int) -> int:
-        return 0 if index == 0 else checkpoint.read(self._result(index - 1))[1]["offset"]
+        return 0 if index == 0 or self.run.folder is None else checkpoint.read(self._result(index - 1))[1]["offset"]
 
-    def finish(self, opened: Opened, best: dict[str, bool]) -> None:
-        """Load the best weights where they are wanted, write the stage's result, and delete its checkpoints."""
+    def finish(self, opened: Opened, best: dict[str, bool], offset: int) -> None:
+        """Load the best weights where they are wanted, write the stage's result, and delete its checkpoints.
+
+        Args:
+            opened: the stage.
+            best: for each learner, whether its best weights are wanted.
+            offset: length of metrics.jsonl.
+        """
         folder = self._checkpoints()
         self.share_buffers(opened)
-        if folder is None or self.run.folder is None:
-            return
         self.run.accelerator.wait_for_everyone()
-        for name, wanted in best.items():
-            kept = folder / f"{opened.index:02d}-best-{name}"
-            if wanted and kept.is_dir():
-                tensors, _ = checkpoint.read(kept)
-                _load_models(opened.learners[name], tensors, name)
+        for name in (n for n, wanted in best.items() if wanted):
+            kept = self._best.get(name)
+            if folder is not None and (folder / f"{opened.index:02d}-best-{name}").is_dir():
+                kept, _ = checkpoint.read(folder / f"{opened.index:02d}-best-{name}")
+            if kept is not None:
+                _load_models(opened.learners[name], kept, name, "the best weights")
+        if folder is None:
+            return
         if self.run.rank == 0:
             tensors, state = self._gather(opened.stage, None)
-            offset = (self.run.folder / "metrics.jsonl").stat().st_size if (self.run.folder / "metrics.jsonl").exists() else 0
             state |= {"identity": self._plan_identity(), "step": opened.steps, "offset": offset}
             checkpoint.write_atomically(self._result(opened.index), tensors, state)
-            for old in folder.glob(f"{opened.index:02d}-*"):
-                shutil.rmtree(old, ignore_errors=True)
+        self._clear(opened.index)
         self.run.accelerator.wait_for_everyone()
+
+    def _clear(self, index: int) -> None:
+        """Delete a finished stage's checkpoints; also asked for on resume, since a run may be killed right before."""
+        folder = self._checkpoints()
+        if self.run.rank == 0 and folder is not None:
+            for old in folder.glob(f"{index:02d}-*"):
+                shutil.rmtree(old, ignore_errors=True)
+            for each in (folder, self._result(index).parent):
+                checkpoint.sweep(each)
 
     def save_best(self, opened: Opened, name: str, step: int, value: float) -> None:
         """Keep the weights of a learner that has just been the best."""
         folder = self._checkpoints()
+        tensors = _models_of(opened.learners[name], name)
+        if folder is None:
+            self._best[name] = {k: v.detach().clone() for k, v in tensors.items()}
         if folder is None or self.run.rank != 0:
             return
-        tensors = _models_of(opened.learners[name], name)
         checkpoint.write_atomically(folder / f"{opened.index:02d}-best-{name}", tensors, {"step": step, "accuracy": value})
 
     def check_finite(self, opened: Opened, step: int) -> None:
@@ -172,13 +197,14 @@ class Saver:
         stage: Stage,
         tensors: dict[str, Tensor],
         state: dict[str, Any],
+        where: Path,
         opened: Opened | None = None,
-        objectives: set[int] | None = None,
+        objectives: Collection[str] | None = None,
     ) -> None:
         for name, learner in stage.named.items():
-            _load_models(learner, tensors, name)
-            if isinstance(learner.loss, Objective) and (objectives is None or id(learner.loss) in objectives):
-                learner.loss.load_state_dict(checkpoint.with_prefix(tensors, f"objective/{name}"))
+            _load_models(learner, tensors, name, where)
+            if isinstance(learner.loss, Objective) and (objectives is None or name in objectives):
+                _fill(learner.loss, checkpoint.with_prefix(tensors, f"objective/{name}"), f"the objective of learner {name!r}", where)
         for path, part in (stateful_parts(stage) if opened is None else opened.parts).items():
             part.load_state_dict({**checkpoint.with_prefix(tensors, f"part/{path}"), **state["parts"].get(path, {})})
         if opened is None:
@@ -203,10 +229,35 @@ def _turns(opened: Opened) -> list[tuple[str, Any]]:
     return [(name, turn) for name in opened.learners for turn in [next(t for t in opened.turns if name in t.learners)]]
 
 
+def _objectives(learner: Learner) -> list[nn.Module]:
+    """A learner's objective and all those inside it, which another stage may share."""
+    return [m for m in learner.loss.modules() if isinstance(m, Objective)] if isinstance(learner.loss, Objective) else []
+
+
 def _models_of(learner: Learner, name: str) -> dict[str, Tensor]:
     return {f"model/{name}/{label}/{k}": v for label, model in learner.models.items() for k, v in model.module.state_dict().items()}
 
 
-def _load_models(learner: Learner, tensors: dict[str, Tensor], name: str) -> None:
+def _load_models(learner: Learner, tensors: dict[str, Tensor], name: str, where: Path | str) -> None:
     for label, model in learner.models.items():
-        model.module.load_state_dict(checkpoint.with_prefix(tensors, f"model/{name}/{label}"))
+        _fill(model.module, checkpoint.with_prefix(tensors, f"model/{name}/{label}"), model.name, where)
+
+
+def _fill(module: nn.Module, tensors: dict[str, Tensor], name: str, where: Path | str) -> None:
+    try:
+        module.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise Mismatch(f"{where} does not fit {name}: {' '.join(str(error).split())[:300]}") from None
+
+
+def _stage_identity(stage: Stage) -> dict[str, Any]:
+    learners = {
+        name: {
+            "every": each.every,
+            "repeat": each.repeat,
+            "fit": each.fit and asdict(each.fit),
+            "groups": {k: dict(v) for k, v in each.groups.items()},
+        }
+        for name, each in stage.named.items()
+    }
+    return {"fit": asdict(stage.fit), "learners": learners, "order": stage.turns, "samples": stage.size()}

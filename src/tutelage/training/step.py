@@ -12,6 +12,7 @@ from torch import Tensor
 from tutelage.errors import BadInput, nearest
 from tutelage.randomness import generator
 from tutelage.signals import Batch, Model, Signals, Tap
+from tutelage.signals.outputs import raised
 from tutelage.state import Clock
 from tutelage.teachers import Teacher
 
@@ -52,7 +53,9 @@ class Step:
         self.notes: dict[str, Tensor] = {}
 
     def signals(self, who: str | Model | Teacher, taps: Collection[Tap], *, view: str | None = None) -> Signals:
-        """What a model or teacher shows on this batch, remembered until the model is updated.
+        """What a model or teacher shows on this batch, in float32 or wider, remembered until the model is updated.
+
+        A model that this turn does not train is asked in evaluation mode and without a gradient on its weights.
 
         Args:
             who: a learner's name, a model, or a teacher.
@@ -76,16 +79,20 @@ class Step:
         with self._autocast():
             asked = wanted | self._union.get(id(who), frozenset())
             found = who.signals(self.batch, asked, view=view) if isinstance(who, Teacher) else who.observe(self.batch, asked)
+        if isinstance(who, Teacher):
+            # autocast keeps cast weights; those cast without a gradient must not be met again by a pass that wants one (older torch)
+            torch.clear_autocast_cache()
+        found = Signals({tap: raised(signal) for tap, signal in found.items()}, found.present_B)
         self._remembered[key] = (who, found)
         return found
 
     def forget(self, updated: Collection[Model]) -> None:
         """Drop the signals of models that were updated, of teachers that stand on them, and whatever holds a graph."""
-        gone = {id(m) for m in updated}
+        gone = {id(m.module) for m in updated}
 
         def stale(who: Any, signals: Signals) -> bool:
             models = who.models() if isinstance(who, Teacher) else [who]
-            return any(id(m) in gone for m in models) or any(s.requires_grad for s in signals.values())
+            return any(id(m.module) in gone for m in models) or any(s.requires_grad for s in signals.values())
 
         self._remembered = {k: (who, s) for k, (who, s) in self._remembered.items() if not stale(who, s)}
 

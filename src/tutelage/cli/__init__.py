@@ -1,0 +1,1 @@
+"""The command line: parse, call, print. Each command's module is imported only when it is asked for."""

@@ -1,0 +1,260 @@
+"""`tutelage distill`: its options are the job's parameters, the recipe's roles and knobs, and the run options."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from docstring_parser import parse as parse_docstring
+from jsonargparse import ActionConfigFile, ActionYesNo
+
+from tutelage.cli.console import console
+from tutelage.cli.parser import Parser, dashes_to_underscores
+from tutelage.errors import BadInput, MissingFile
+from tutelage.jobs.distill import Result, distill, settled
+from tutelage.jobs.folder import read_config
+from tutelage.recipes import knobs, load, roles
+from tutelage.training import Fit, Plan, RunOptions
+
+SHORTHANDS = {"epochs": "fit.epochs", "steps": "fit.steps", "lr": "fit.lr", "batch_size": "fit.batch_size"}
+
+EXAMPLES = """\
+examples:
+  tutelage distill --teacher cnn:width=64 --train-teacher --student cnn:width=8,depth=3 --data digits --out runs/first
+  tutelage distill --teacher runs/first/teacher --student net.py:small --recipe fitnets --fit.epochs 20 --seed 1
+
+--epochs, --steps, --lr and --batch-size are short for --fit.epochs and so on. Options of another recipe: add --recipe NAME before --help.
+"""
+
+
+def run(words: Sequence[str]) -> int:
+    """Parse, call, print."""
+    words = dashes_to_underscores(words)
+    resumed = _value(words, "resume")
+    file = _value(words, "config")
+    settings = _config_file(Path(file)) if file else {}
+    if resumed:
+        settings = read_config(Path(resumed))
+    recipe = _value(words, "recipe") or settings.get("recipe") or "hinton-kd"
+    trusted = "--trust_code" in words
+    if ".py:" in recipe and recipe != _value(words, "recipe") and not trusted:
+        raise _untrusted("recipe", recipe)
+    function = load(recipe)
+    parser = _parser(function, recipe)
+    rest = _expand(_without(words, "resume"), function)
+    show = "--print_config" in rest
+    rest = [w for w in rest if w != "--print_config"]
+    given = parser.read([*(["--config", str(Path(resumed) / "config.yaml")] if resumed else []), *rest])
+    given.pop("config", None)
+    for role in ("data", *roles(function)):
+        value = given.get(role)
+        if isinstance(value, str) and value.startswith("<"):
+            raise BadInput(f"the {role} of this run is {value}; resume it from Python with distill(..., resume=True)")
+        if isinstance(value, str) and ".py:" in value and value not in _values(words) and not trusted:
+            raise _untrusted(role, value)
+    as_json, dry = given.pop("json", False), given.get("dry_run", False)
+    options = RunOptions(**{k: given.pop(k) for k in list(given) if k in inspect.signature(RunOptions).parameters})
+    for name in list(given):
+        if isinstance(given[name], dict):
+            given[name] = _one_duration(given[name], name, rest)
+    teacher_fit = _teacher_fit(given.pop("teacher_fit", {}))
+    if show:
+        print(yaml.safe_dump(settled(recipe, function, given, teacher_fit, options), sort_keys=False), end="")
+        return 0
+    given["recipe"] = recipe
+    if resumed:
+        given["out"] = resumed
+    result = distill(**given, resume=bool(resumed), options=options, teacher_fit=teacher_fit)
+    if dry:
+        _print_rows(result)
+    elif _main_process():
+        print(json.dumps(result.report, indent=1)) if as_json else _print_report(result)
+    return 0
+
+
+def _main_process() -> bool:
+    from accelerate import PartialState
+
+    return PartialState().is_main_process
+
+
+def _untrusted(what: str, value: str) -> BadInput:
+    return BadInput(f"a file names code to run as {what}, {value!r}; look at it, then allow it with --trust-code")
+
+
+def _value(words: Sequence[str], name: str) -> str | None:
+    """The last value of an option in raw words, before there is a parser."""
+    found = None
+    for i, word in enumerate(words):
+        if word == f"--{name}":
+            if i + 1 == len(words):
+                raise BadInput(f"option --{name} expects a value")
+            found = words[i + 1]
+        elif word.startswith(f"--{name}="):
+            found = word.partition("=")[2]
+    return found
+
+
+def _values(words: Sequence[str]) -> set[str]:
+    return {w.partition("=")[2] if w.startswith("--") else w for w in words}
+
+
+def _without(words: Sequence[str], name: str) -> list[str]:
+    kept, skip = [], False
+    for word in words:
+        if skip:
+            skip = False
+        elif word == f"--{name}":
+            skip = True
+        elif not word.startswith(f"--{name}="):
+            kept.append(word)
+    return kept
+
+
+def _config_file(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise MissingFile(f"--config {path} does not exist")
+    try:
+        settings = yaml.safe_load(path.read_text())
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise BadInput(f"--config {path} is no YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(settings, dict):
+        raise BadInput(f"--config {path}: expected a mapping of options, found {type(settings).__name__}")
+    return settings
+
+
+def _expand(words: Sequence[str], function: Callable[..., Plan]) -> list[str]:
+    """Write the shorthands out, where the recipe has a `fit`."""
+    if "fit" not in knobs(function):
+        return list(words)
+    expanded = []
+    for word in words:
+        name, equals, value = word.partition("=")
+        expanded.append(f"--{SHORTHANDS[name[2:]]}{equals}{value}" if name[:2] == "--" and name[2:] in SHORTHANDS else word)
+    return expanded
+
+
+def _one_duration(fit: dict[str, Any], name: str, words: Sequence[str]) -> dict[str, Any]:
+    """Where a file gave one of epochs and steps and the command line the other, the command line holds."""
+    said = {k for k in ("epochs", "steps") if any(w.partition("=")[0] == f"--{name}.{k}" for w in words)}
+    if len(said) == 1:
+        fit = {**fit, ({"epochs", "steps"} - said).pop(): None}
+    return fit
+
+
+def _teacher_fit(given: dict[str, Any]) -> Fit:
+    if not given:
+        return inspect.signature(distill).parameters["teacher_fit"].default
+    if "steps" not in given and "epochs" not in given:
+        given = {**given, "epochs": 30}
+    return Fit(**given)
+
+
+def _parser(function: Callable[..., Plan], recipe: str) -> Parser:
+    documented = parse_docstring(distill.__doc__ or "")
+    help_of = {p.arg_name: p.description for p in documented.params}
+    about = parse_docstring(function.__doc__ or "")
+    help_of |= {p.arg_name: p.description for p in about.params if p.arg_name not in help_of}
+    parser = Parser(prog="tutelage distill", description=documented.short_description, formatter_class=_formatter())
+    parser.usage = (
+        f"tutelage distill {' '.join(f'--{r} MODEL_OR_RUN' for r in roles(function) if r != 'data')} [--data DATA] [--out RUN] [options]"
+    )
+    parser.epilog = EXAMPLES
+    parser.add_argument(
+        "--config", action=ActionConfigFile, help="a YAML file of options; what is written behind it on the command line holds"
+    )
+    teacher = parser.add_argument_group("teacher and student")
+    for role in [r for r in roles(function) if r != "data"]:
+        teacher.add_argument(f"--{role}", type=str, metavar="MODEL_OR_RUN", help=help_of.get(role))
+    for unused in {"teacher", "student"} - set(roles(function)):
+        teacher.add_argument(f"--{unused}", type=str, metavar="MODEL_OR_RUN", help=f"not taken by {recipe}")
+    _flag(teacher, "train_teacher", False, help_of)
+    parser.add_argument("--data", type=str, default="digits", metavar="DATA", help=help_of["data"])
+    run = parser.add_argument_group("run")
+    run.add_argument("--out", type=str, metavar="RUN", help=help_of["out"])
+    run.add_argument("--seed", type=int, default=0, help=help_of["seed"])
+    run.add_argument("--resume", type=str, metavar="RUN", help="go on with a run from its folder, with its own settings")
+    for name, default in (("baseline", True), ("dry_run", False), ("trust_code", False)):
+        _flag(run, name, default, help_of)
+    _flag(run, "json", False, {"json": "print the report as JSON on stdout"})
+    flags = {"compile", "quiet"}
+    parser.add_class_arguments(RunOptions, as_group=True, skip=flags)
+    for name in sorted(flags):
+        _flag(run, name, False, {p.arg_name: p.description for p in parse_docstring(RunOptions.__doc__ or "").params})
+    parser.add_argument("--recipe", type=str, default="hinton-kd", metavar="NAME", help=help_of["recipe"])
+    parser.add_function_arguments(function, skip=set(roles(function)), as_group=True)
+    parser.add_class_arguments(Fit, "teacher_fit", skip=set(), help=help_of["teacher_fit"], default={"epochs": 30})
+    return parser
+
+
+def _formatter() -> Any:
+    from jsonargparse import DefaultHelpFormatter
+
+    class Raw(DefaultHelpFormatter):
+        """Keeps the lines of the examples."""
+
+        def _fill_text(self, text: str, width: int, indent: str) -> str:
+            return text if text.startswith("examples:") else super()._fill_text(text, width, indent)
+
+    return Raw
+
+
+def _flag(group: Any, name: str, default: bool, help_of: dict[str, str | None]) -> None:
+    group.add_argument(f"--{name}", action=ActionYesNo(yes_prefix="", no_prefix="no_"), default=default, help=help_of.get(name))
+
+
+def _print_rows(result: Result) -> None:
+    from rich.table import Table
+
+    table = Table(title="What would happen (nothing was built or trained)")
+    for column, justify in (("plan", "left"), ("stage", "left"), ("trains", "left"), ("teacher passes", "left")):
+        table.add_column(column, justify=justify)  # type: ignore[arg-type]
+    for column in ("updates", "samples", "time, roughly"):
+        table.add_column(column, justify="right")
+    for row in result.rows:
+        table.add_row(row.plan, row.stage, row.trains, row.teacher, f"{row.steps:,}", f"{row.samples:,}", _duration(row.seconds))
+    known = [row.seconds for row in result.rows]
+    total = None if None in known else sum(s for s in known if s is not None)
+    table.add_section()
+    table.add_row(
+        "total", "", "", "", f"{sum(r.steps for r in result.rows):,}", f"{sum(r.samples for r in result.rows):,}", _duration(total)
+    )
+    console().print(table)
+
+
+def _duration(seconds: float | None) -> str:
+    if seconds is None:
+        return "unknown"
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def _print_report(result: Result) -> None:
+    from rich.table import Table
+
+    report = result.report
+    table = Table(title=f"{report['recipe']} on {report['data']}, {report['samples']} {report['split']} samples, seed {report['seed']}")
+    table.add_column("")
+    names = {"teacher": "teacher", "alone": "student alone", "student": "student taught"}
+    columns = [("accuracy", "accuracy", "{:.2%}"), ("nll", "nats a sample", "{:.3f}"), ("agreement", "agrees with teacher", "{:.2%}")]
+    columns += [("parameters", "parameters", "{:,}"), ("bytes", "bytes", "{:,}")]
+    rows = [(names.get(k, k), v) for k, v in report.items() if isinstance(v, dict) and "parameters" in v]
+    shown = [c for c in columns if any(c[0] in row for _, row in rows)]
+    for _, title, _ in shown:
+        table.add_column(title, justify="right")
+    for name, numbers in rows:
+        table.add_row(name, *(form.format(numbers[key]) if key in numbers else "" for key, _, form in shown))
+    out = console()
+    out.print(table)
+    gap = report.get("taught_minus_alone")
+    if gap:
+        said = f"Taught minus alone: {gap['accuracy'] * 100:+.2f} points of accuracy"
+        out.print(f"{said} ({gap['low'] * 100:+.2f} to {gap['high'] * 100:+.2f}, 95 % over these samples; one seed).", highlight=False)
+    if "alone" not in report:
+        out.print("The student was not trained alone: no baseline was asked for, or there are no labels.")
+    out.print(f"Run folder: {result.folder}", highlight=False)

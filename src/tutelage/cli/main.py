@@ -1,0 +1,78 @@
+"""`tutelage VERB ...`: finds the verb's module, and turns our errors into one line and an exit code.
+
+Imports nothing heavy: `tutelage --help` must answer at once.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+from tutelage import __version__
+from tutelage.errors import TutelageError, nearest
+
+COMMANDS = {
+    "distill": "teach a small model with a big one, and compare it with the same model trained alone",
+    "recipes": "list the methods, or show one with its knobs and its paper",
+    "taps": "list a model's module paths with shapes, and how two models match by depth",
+}
+
+EXAMPLES = """\
+examples:
+  tutelage distill --teacher cnn:width=64 --train-teacher --student cnn:width=8,depth=3 --data digits --out runs/first
+  tutelage recipes fitnets
+"""
+
+
+def usage() -> str:
+    """The text of `tutelage --help`."""
+    verbs = "\n".join(f"  {name:<10}{summary}" for name, summary in COMMANDS.items())
+    return (
+        "usage: tutelage VERB [options]\n\nTeach small models with big ones.\n\n"
+        f"verbs:\n{verbs}\n\n{EXAMPLES}\n"
+        "options:\n  -h, --help  show this text; `tutelage VERB --help` shows a verb's options\n"
+        "  --version   show the version\n  --debug     show tracebacks\n"
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Returns:
+        0; 2 for bad input; 1 for a failure while working; 128 + the signal's number when stopped by one.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    debug = "--debug" in words
+    words = [w for w in words if w != "--debug"]
+    if not words or words[0] in ("-h", "--help"):
+        print(usage(), end="")
+        return 0 if words else 2
+    if words[0] == "--version":
+        print(f"tutelage {__version__}")
+        return 0
+    if words[0] not in COMMANDS:
+        return _fail(f"verb {words[0]!r} is not known{nearest(words[0], COMMANDS)}; expected one of {', '.join(COMMANDS)}", 2)
+    try:
+        return importlib.import_module(f"tutelage.cli.{words[0]}").run(words[1:])
+    except TutelageError as error:
+        if debug:
+            raise
+        return _fail(str(error), error.exit_code)
+    except KeyboardInterrupt:
+        return _fail("stopped at once; what was saved before is kept", 130)
+    except BrokenPipeError:
+        # the reader of our output has gone; keep the interpreter from complaining when it flushes
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        if debug:
+            raise
+        where = f" ({error.filename})" if error.filename else ""
+        return _fail(f"{error.strerror or error}{where}", 1)
+
+
+def _fail(message: str, code: int) -> int:
+    print(f"tutelage: {' '.join(message.split())}", file=sys.stderr)
+    return code

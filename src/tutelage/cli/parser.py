@@ -1,0 +1,71 @@
+"""The parser that commands share: options with dashes or underscores, one-line errors, help that says what to type."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import jsonargparse
+
+from tutelage.errors import BadInput, nearest
+
+_TYPES = [
+    (re.compile(r"Expected a <class 'float'>"), "expected a number"),
+    (re.compile(r"Expected a <class 'int'>"), "expected a whole number"),
+    (re.compile(r"Expected a <class 'bool'>"), "expected true or false"),
+    (re.compile(r"Expected a typing\.Literal\[([^\]]*)\]"), r"expected one of \1"),
+    (re.compile(r"Got value: (.*)$"), r"got \1"),
+]
+"""How the parser's words for types are put for people."""
+
+_OPTION = re.compile(r"--[a-zA-Z][\w.\-]*")
+
+
+class Parser(jsonargparse.ArgumentParser):
+    """A jsonargparse parser that raises our errors and shows options with dashes."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        jsonargparse.set_parsing_settings(import_path_denylist=["*"], import_path_allowlist=["tutelage"])
+        super().__init__(exit_on_error=False, allow_abbrev=False, **kwargs)
+
+    def format_help(self, *args: Any, **kwargs: Any) -> str:
+        """The help, options written with dashes."""
+        text = _OPTION.sub(lambda m: m.group().replace("_", "-"), super().format_help(*args, **kwargs))
+        return text.replace("--print-config", "--print_config")
+
+    def read(self, words: Sequence[str]) -> dict[str, Any]:
+        """Parse what the user gave, and only that: defaults are the called function's own.
+
+        Raises:
+            BadInput: one sentence for whatever is wrong.
+        """
+        try:
+            return self.parse_args(dashes_to_underscores(words), defaults=False).as_dict()
+        except (argparse.ArgumentError, jsonargparse.ArgumentError, ImportError) as error:
+            raise BadInput(self._explain(str(getattr(error, "message", None) or error))) from None
+
+    def _explain(self, message: str) -> str:
+        denied = re.search(r"Importing '([^']*)' is not allowed", message)
+        if denied:
+            return f"{denied.group(1)!r} names code; options take plain values, and only classes of tutelage itself"
+        text = " ".join(re.sub(r"\x1b\[[0-9;]*m", "", message).split())
+        found = re.search(r"(?:[Uu]nrecognized arguments: --?|[Kk]ey ['\"]|No action for key ['\"])([\w.\-]+)", text)
+        if found and ("nrecognized" in text or "not accepted" in text or "No action" in text or "is not expected" in text):
+            name = found.group(1).replace("-", "_")
+            known = [a.dest for a in self._actions if a.dest not in ("help", "config")]
+            return f"option --{name.replace('_', '-')} is not known{nearest(name, known).replace('_', '-')}; list all with --help"
+        for pattern, plain in _TYPES:
+            text = pattern.sub(plain, text)
+        text = re.sub(r"^Parser key \"?([\w.]+)\"?:", lambda m: f"--{m.group(1).replace('_', '-')}:", text)
+        return text if len(text) <= 400 else text[:397] + "..."
+
+
+def dashes_to_underscores(words: Iterable[str]) -> list[str]:
+    """Write option names as Python does, so that both `--batch-size` and `--batch_size` are known; values stay."""
+    changed = []
+    for word in words:
+        name, equals, value = word.partition("=")
+        changed.append(name[:2] + name[2:].replace("-", "_") + equals + value if _OPTION.fullmatch(name) else word)
+    return changed

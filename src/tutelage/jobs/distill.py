@@ -1,0 +1,314 @@
+"""distill: the main job. A teacher, the student trained alone, the student taught; each a run folder that resumes on its own."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tutelage.data import Data, Source
+from tutelage.errors import BadInput, nearest
+from tutelage.evaluation import Predictions, difference, measure, predict, size_of
+from tutelage.jobs import estimate, folder, specs
+from tutelage.randomness import derive
+from tutelage.recipes import knobs as knobs_of
+from tutelage.recipes import load, roles
+from tutelage.recipes.alone import alone
+from tutelage.signals import Model
+from tutelage.teachers import Frozen
+from tutelage.training import Fit, Plan, Run, RunOptions, train
+from tutelage.training.checkpoint import write_text_atomically
+from tutelage.training.run import make_accelerator
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a job gave.
+
+    Args:
+        model: the product, trained; None after a dry run.
+        folder: the run folder; None after a dry run.
+        report: the numbers, as in report.json.
+        rows: the table of a dry run.
+    """
+
+    model: Model | None
+    folder: Path | None
+    report: Mapping[str, Any] = field(default_factory=dict)
+    rows: list[estimate.Row] = field(default_factory=list)
+
+
+def distill(
+    teacher: Any = None,
+    student: Any = None,
+    data: Any = "digits",
+    *,
+    recipe: str | Callable[..., Plan] = "hinton-kd",
+    out: str | Path | None = None,
+    seed: int = 0,
+    train_teacher: bool = False,
+    teacher_fit: Fit = Fit(epochs=30),
+    baseline: bool = True,
+    resume: bool = False,
+    dry_run: bool = False,
+    trust_code: bool = False,
+    options: RunOptions = RunOptions(),
+    **settings: Any,
+) -> Result:
+    """Teach a small model with a big one; the same small model trained alone shows what the teaching was worth.
+
+    Args:
+        teacher: who teaches: a run folder, a built-in net (cnn:width=64), file.py:function, or in Python a module or Model.
+        student: who learns, given likewise. A module given in Python is trained in place.
+        data: what is studied: digits, file.py:function, or in Python a Data, Source, torch data set or mapping of splits.
+        recipe: the method: a name from `tutelage recipes`, file.py:function, or a recipe function.
+        out: the run folder; default: runs/RECIPE, numbered where taken.
+        seed: of all that is drawn.
+        train_teacher: train the teacher on the labels first, into OUT/teacher.
+        teacher_fit: duration and optimizer of that training.
+        baseline: also train the student alone, with the same number of updates, into OUT/baseline; skipped without labels.
+        resume: go on with the run in `out`.
+        dry_run: show what would happen; trains nothing and loads no weights.
+        trust_code: let a run folder name a .py file whose code then runs.
+        options: where and how fast to run.
+        settings: the recipe's knobs, and its roles besides teacher, student and data.
+
+    Returns:
+        The trained model, the run folder and the report.
+
+    Raises:
+        BadInput: anything the user gave that cannot be used; raised before anything trains.
+        Interrupted: stopped by a signal, and saved.
+        NotFinite: the loss became NaN or infinite.
+    """
+    function = recipe if callable(recipe) else load(recipe)
+    name = recipe if isinstance(recipe, str) else function.__name__.replace("_", "-")
+    studied = specs.data_from(data)
+    given = {"teacher": teacher, "student": student, **{r: settings.pop(r) for r in roles(function) if r in settings}}
+    handles = _handles(function, name, given, studied, seed, trust_code)
+    chosen = _knobs(function, name, settings)
+    plan = function(**_roles(function, handles, studied), **chosen)
+    product = plan.product
+    labelled = studied.train.labels() is not None
+    if function.about.needs_labels and not labelled:  # type: ignore[attr-defined]
+        raise BadInput(f"recipe {name} needs labels, but {studied.name} has none; choose a recipe without, such as hinton-kd with alpha=1")
+    frozen = [m for r, m in handles.items() if r != "student"]
+    raw = [r for r, m in handles.items() if r != "student" and m.weights is None and m.spec is not None]
+    if raw and not train_teacher:
+        raise BadInput(f"the {raw[0]} {given[raw[0]]!r} has no trained weights; give a run folder, or train it first with --train-teacher")
+    if train_teacher and not labelled:
+        raise BadInput(f"--train-teacher needs labels, but {studied.name} has none")
+    plans = _plans(plan, function, frozen if train_teacher else [], teacher_fit, baseline and labelled, studied)
+    if dry_run:
+        return Result(None, None, rows=estimate.rows(plans, studied))
+
+    _check_classes(handles, studied)
+    accelerator = make_accelerator(options)
+    place = Path(out) if out is not None else folder.free(Path("runs") / name.rpartition(":")[2])
+    folder.prepare(place, resume)
+    accelerator.wait_for_everyone()
+    about = {"data": data, "out": str(place), "seed": seed, "train_teacher": train_teacher, "baseline": baseline}
+    settings_of_run = settled(
+        name, function, {**{r: v for r, v in given.items() if v is not None}, **about, **chosen}, teacher_fit, options
+    )
+    identity = {"recipe": name, "knobs": {k: _plain(v) for k, v in chosen.items()}, "data": studied.fingerprint()}
+    if accelerator.is_main_process:
+        if resume and (place / "config.yaml").is_file():
+            pass  # what it was begun with stands; the checkpoints compare it with what runs now
+        else:
+            folder.write_config(place, settings_of_run)
+        folder.write_environment(place, seed)
+
+    teachers = {r: m for r, m in handles.items() if r != "student"}
+    for label, each in plans.items():
+        if label == "student":
+            _before(teachers, product, studied, accelerator.device, options.quiet or not accelerator.is_main_process)
+        run = Run(
+            place if label == "student" else place / label,
+            seed=seed,
+            options=options,
+            watch=_watch(studied, accelerator.device),
+            identity=identity if label == "student" else {"recipe": label, "data": identity["data"]},
+            accelerator=accelerator,
+        )
+        if accelerator.is_main_process and not options.quiet:
+            print(f"{label}: {each.product.name}, {sum(s.updates() for s in each.parts)} updates", file=sys.stderr)
+        train(each, run)
+        if accelerator.is_main_process:
+            folder.write_model(place if label == "student" else place / label, each.product, {"classes": list(studied.classes)})
+    accelerator.wait_for_everyone()
+    report = _report(plans, teachers, studied, accelerator.device, {"recipe": name, "seed": seed, "data": studied.name})
+    if accelerator.is_main_process:
+        write_text_atomically(place / "report.json", json.dumps(report, indent=1))
+    return Result(product, place, report)
+
+
+def _handles(
+    function: Callable[..., Plan], name: str, given: Mapping[str, Any], data: Data, seed: int, trust_code: bool
+) -> dict[str, Model]:
+    wanted = roles(function)
+    for role, value in given.items():
+        if value is not None and role not in wanted:
+            takes = ", ".join(r for r in wanted if r != "data")
+            raise BadInput(f"recipe {name} takes no {role}; it takes {takes}")
+    models = {}
+    for role in wanted:
+        if role == "data":
+            continue
+        if given.get(role) is None:
+            raise BadInput(f"recipe {name} needs a {role}: give --{role} MODEL_OR_RUN")
+        models[role] = specs.model_from(given[role], role, data=data, seed=derive("weights", seed, role), trust_code=trust_code)
+    return models
+
+
+def _check_classes(handles: Mapping[str, Model], data: Data) -> None:
+    """Refuse a classifier that does not know the classes of the data, before another one is trained for long."""
+    classes = specs.sizes(data).get("classes")
+    batch = data.train.batch(torch.arange(min(2, len(data.train))))
+    for role, model in handles.items():
+        model.materialize(batch)
+        shape = model.trace(batch).logits
+        if classes is not None and shape is not None and len(shape) == 2 and shape[1] < classes:
+            raise BadInput(
+                f"the {role} ({model.name}) gives {shape[1]} logits, but {data.name} has {classes} classes; it must know them all"
+            )
+
+
+def _roles(function: Callable[..., Plan], handles: Mapping[str, Model], data: Data) -> dict[str, Any]:
+    made: dict[str, Any] = {}
+    for role, annotation in roles(function).items():
+        if role == "data":
+            made[role] = data
+        else:
+            frozen = str(getattr(annotation, "__name__", annotation)).rpartition(".")[2] == "Teacher"
+            made[role] = Frozen(handles[role]) if frozen else handles[role]
+    return made
+
+
+def _knobs(function: Callable[..., Plan], name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    known = knobs_of(function)
+    for key in settings:
+        if key not in known:
+            raise BadInput(f"recipe {name} has no knob {key!r}{nearest(key, known)}; it has {', '.join(known)}")
+    chosen = {k: settings.get(k, p.default) for k, p in known.items()}
+    for key, value in chosen.items():
+        default = known[key].default
+        if isinstance(default, Fit) and isinstance(value, Mapping):
+            unknown = [k for k in value if k not in {f.name for f in dataclasses.fields(Fit)}]
+            if unknown:
+                raise BadInput(f"{key} has no knob {unknown[0]!r}{nearest(unknown[0], [f.name for f in dataclasses.fields(Fit)])}")
+            changed = dict(value)
+            if "steps" in changed and "epochs" not in changed:
+                changed["epochs"] = None
+            elif "epochs" in changed and "steps" not in changed:
+                changed["steps"] = None
+            chosen[key] = replace(default, **changed)
+    return chosen
+
+
+def _plans(
+    plan: Plan, function: Callable[..., Plan], untrained: list[Model], teacher_fit: Fit, baseline: bool, data: Data
+) -> dict[str, Plan]:
+    plans: dict[str, Plan] = {}
+    for number, model in enumerate(untrained):
+        plans["teacher" if len(untrained) == 1 else f"teacher-{number + 1}"] = alone(model, data, fit=teacher_fit)
+    if baseline and function is not alone:
+        plans["baseline"] = plan.baseline or baseline_of(plan, data)
+    plans["student"] = plan
+    return plans
+
+
+def baseline_of(plan: Plan, data: Data) -> Plan:
+    """The product trained alone: the same first weights, the same number of updates, the optimizer of the product's last stage."""
+    product = plan.product
+    last = next(s for s in reversed(plan.parts) if any(m is product for learner in s.named.values() for m in learner.models.values()))
+    try:
+        twin = product.fresh(product.seed)
+    except BadInput:  # an instance: its weights as they are before it is taught, since the baseline runs first
+        twin = product.copy()
+    return alone(twin, data, fit=replace(last.fit, epochs=None, steps=plan.updates(product)))
+
+
+def _watch(data: Data, device: torch.device) -> Callable[[Model], Mapping[str, float]] | None:
+    source = data.validation
+    if source is None:
+        return None
+    return lambda model: measure(predict(model, source, device=device))
+
+
+def _before(teachers: Mapping[str, Model], student: Model, data: Data, device: torch.device, quiet: bool) -> None:
+    """Say, before anything is taught, how good the teacher is and how far the student stands from it: a wrong input shows here."""
+    source = data.validation or data.test
+    if quiet or source is None:
+        return
+    for role, model in teachers.items():
+        shown = predict(model, source, device=device)
+        numbers = measure(shown)
+        now = predict(student, source, device=device)
+        if now.logits.shape != shown.logits.shape:
+            continue  # the dry run refuses this with a better message
+        agreement = measure(now, shown)["agreement"]
+        if "accuracy" in numbers:
+            print(f"before: the {role} is right on {numbers['accuracy']:.1%} of {source.name}", file=sys.stderr, end="; ")
+        else:
+            print("before:", file=sys.stderr, end=" ")
+        print(f"the student agrees with it on {agreement:.1%}", file=sys.stderr)
+
+
+def _report(
+    plans: Mapping[str, Plan], teachers: Mapping[str, Model], data: Data, device: torch.device, about: Mapping[str, Any]
+) -> dict[str, Any]:
+    split, source = _last_split(data)
+    report: dict[str, Any] = {"format": 1, **about, "split": split, "samples": len(source)}
+    shown: Predictions | None = None
+    for role, model in teachers.items():
+        said = predict(model, source, device=device)
+        shown = shown or said
+        report[role] = {**measure(said), **size_of(model.module)}
+    ended: dict[str, Predictions] = {}
+    for label, key in (("baseline", "alone"), ("student", "student")):
+        if label in plans:
+            plan = plans[label]
+            ended[key] = predict(plan.product, source, device=device)
+            numbers = measure(ended[key], shown)
+            report[key] = {**numbers, **size_of(plan.product.module), "updates": plan.updates(plan.product)}
+    if len(ended) == 2:
+        report["taught_minus_alone"] = difference(ended["student"], ended["alone"])
+    return report
+
+
+def _last_split(data: Data) -> tuple[str, Source]:
+    if data.test is not None:
+        return "test", data.test
+    return ("validation", data.validation) if data.validation is not None else ("train", data.train)
+
+
+def settled(recipe: str, function: Callable[..., Plan], given: Mapping[str, Any], teacher_fit: Fit, options: RunOptions) -> dict[str, Any]:
+    """All settings of a job as a flat mapping, defaults filled in, that the command line reads back as a config file.
+
+    Args:
+        recipe: its name.
+        function: the recipe.
+        given: what was given: roles, data, out, seed, train_teacher, baseline, and knobs.
+        teacher_fit: of the teacher's training.
+        options: where and how fast.
+    """
+    jobs = {"out": None, "seed": 0, "train_teacher": False, "baseline": True}
+    own = {k: v for k, v in given.items() if k in roles(function) or k in ("data", *jobs)}
+    passing = ("dry_run", "trust_code", "recipe")
+    chosen = _knobs(function, recipe, {k: v for k, v in given.items() if k not in own and k not in passing})
+    # objects made in Python are named in words; the command line refuses those
+    named = {r: str(v) if isinstance(v, (str, Path)) else f"<{type(v).__name__} given in Python>" for r, v in own.items() if r not in jobs}
+    settings = {"data": "digits", **named, "recipe": recipe, **jobs, **{k: v for k, v in own.items() if k in jobs}}
+    settings |= {"teacher_fit": _plain(teacher_fit), **{k: _plain(v) for k, v in chosen.items()}, **dataclasses.asdict(options)}
+    return {k: v for k, v in settings.items() if k != "out" or v is not None}
+
+
+def _plain(value: Any) -> Any:
+    return dataclasses.asdict(value) if dataclasses.is_dataclass(value) and not isinstance(value, type) else value

@@ -1,0 +1,102 @@
+"""The run folder: config.yaml, environment.json, metrics.jsonl, checkpoints/, stages/, model/, report.json."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from tutelage import __version__
+from tutelage.errors import BadInput, MissingFile
+from tutelage.evaluation import size_of
+from tutelage.signals import Model
+from tutelage.training.checkpoint import write_text_atomically
+
+
+def free(folder: Path) -> Path:
+    """The folder itself, or with the first number behind it that is not taken."""
+    number = 2
+    found = folder
+    while found.exists():
+        found = folder.with_name(f"{folder.name}-{number}")
+        number += 1
+    return found
+
+
+def prepare(folder: Path, resume: bool) -> None:
+    """Check that a run can be written to a folder, before anything long begins.
+
+    Raises:
+        BadInput: it holds something already, is no folder, or cannot be written to.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise BadInput(f"--out {folder} is a file; expected a folder")
+    if folder.is_dir() and any(folder.iterdir()) and not resume:
+        holds = "a run" if (folder / "config.yaml").is_file() else "something else"
+        raise BadInput(f"{folder} already holds {holds}; go on with --resume {folder}, or choose another --out")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BadInput(f"--out {folder} cannot be made: {error.strerror}") from None
+    if not os.access(folder, os.W_OK):
+        raise BadInput(f"--out {folder} cannot be written to")
+
+
+def write_config(folder: Path, config: Mapping[str, Any]) -> None:
+    """Write config.yaml: `tutelage distill --config` runs it again."""
+    write_text_atomically(folder / "config.yaml", yaml.safe_dump(dict(config), sort_keys=False))
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """Read the config of a run.
+
+    Raises:
+        MissingFile: the folder holds no run.
+        BadInput: the file is damaged.
+    """
+    file = folder / "config.yaml"
+    if not file.is_file():
+        raise MissingFile(f"{folder} holds no run to resume: {file} is missing")
+    try:
+        config = yaml.safe_load(file.read_text())
+    except yaml.YAMLError as error:
+        raise BadInput(f"{file} is damaged: {' '.join(str(error).split())}") from None
+    if not isinstance(config, dict):
+        raise BadInput(f"{file} is damaged: expected a mapping of settings")
+    return config
+
+
+def write_environment(folder: Path, seed: int) -> None:
+    """Write environment.json: what the run ran on."""
+    versions = {"python": platform.python_version(), "torch": torch.__version__, "tutelage": __version__}
+    for name in ("accelerate", "safetensors", "numpy", "sklearn"):
+        versions[name] = getattr(sys.modules.get(name), "__version__", "not used")
+    about = {
+        "versions": versions,
+        "seed": seed,
+        "platform": platform.platform(),
+        "processor": platform.processor() or platform.machine(),
+        "threads": torch.get_num_threads(),
+        "accelerators": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
+    }
+    write_text_atomically(folder / "environment.json", json.dumps(about, indent=1))
+
+
+def write_model(folder: Path, model: Model, about: Mapping[str, Any]) -> None:
+    """Write the bare model: `model/model.safetensors`, loadable without us, and `model/model.json`, which says how to build it."""
+    from safetensors.torch import save_model
+
+    target = folder / "model"
+    target.mkdir(exist_ok=True)
+    beside = target / f".model.{os.getpid()}.tmp"
+    save_model(model.module, str(beside))
+    beside.replace(target / "model.safetensors")
+    described = {"format": 1, "spec": model.spec, "name": model.name, **size_of(model.module), **about}
+    write_text_atomically(target / "model.json", json.dumps(described, indent=1))

@@ -1,0 +1,42 @@
+"""What a plan asks of its models and teachers, checked for all stages before the first one trains."""
+
+from __future__ import annotations
+
+from tutelage.errors import BadInput
+from tutelage.objectives import Objective
+from tutelage.signals.taps import LOGITS, check_path
+from tutelage.training.checkpoint import names as listed
+from tutelage.training.plan import Plan
+
+
+def check_plan(plan: Plan) -> None:
+    """Check, before the first stage trains, what all stages ask of their models and teachers.
+
+    Raises:
+        BadInput: an objective without its teacher, or a tap that the teacher cannot give.
+        UnknownTap: a path that is not in the model; names the nearest.
+    """
+    for stage in plan.parts:
+        for name, learner in stage.named.items():
+            if not isinstance(learner.loss, Objective):
+                continue
+            needs = learner.loss.needs()
+            for tap in needs.student:
+                if isinstance(tap, str) and tap != LOGITS:
+                    check_path(learner.student.module, tap, f"the student ({learner.student.name})")
+            if needs.teacher is None:
+                continue
+            if learner.teacher is None:
+                raise BadInput(f"learner {name!r} of stage {stage.name!r} matches a teacher but has none; give Learner(..., teacher=...)")
+            for tap in needs.teacher:
+                if tap == LOGITS:
+                    continue
+                gives = learner.teacher.gives.taps
+                if gives != "any" and str(tap) not in gives:
+                    can = listed(sorted(gives)) or "its logits only"
+                    raise BadInput(
+                        f"stage {stage.name!r} asks the teacher ({learner.teacher.name}) for tap {str(tap)!r}, but it gives {can}"
+                    )
+                if isinstance(tap, str):
+                    for model in learner.teacher.models():
+                        check_path(model.module, tap, f"the teacher ({model.name})")

@@ -1,0 +1,191 @@
+"""The main job from Python, on what users bring."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import Dataset
+
+import tutelage
+from tutelage import Data, Fit, Model, RunOptions, Table
+from tutelage.errors import BadInput
+from tutelage.jobs.distill import distill
+from tutelage.jobs.folder import free
+from tutelage.jobs.specs import data_from, model_from, parse, sizes, write
+
+QUIET = RunOptions(quiet=True)
+
+
+@dataclass
+class Output:
+    hidden: torch.Tensor
+    logits: torch.Tensor
+
+
+class TwoInputs(nn.Module):
+    """Two named inputs and a dataclass out."""
+
+    def __init__(self, width: int = 4) -> None:
+        super().__init__()
+        self.left, self.right, self.head = nn.Linear(3, width), nn.Linear(2, width), nn.Linear(width, 2)
+
+    def forward(self, a: torch.Tensor, b: torch.Tensor) -> Output:
+        hidden = self.left(a).relu() + self.right(b).relu()
+        return Output(hidden, self.head(hidden))
+
+
+@pytest.fixture
+def pairs() -> Data:
+    made = torch.Generator().manual_seed(0)
+    a, b = torch.randn(24, 3, generator=made), torch.randn(24, 2, generator=made)
+    whole = Table({"a": a, "b": b, "y": (a.sum(1) > 0).long()})
+    return Data(whole, whole, whole, ("no", "yes"), "pairs")
+
+
+def test_modules_with_several_inputs_and_a_dataclass_output_are_taught(pairs, tmp_path):
+    """Any nn.Module: users do not rewrite their models for us."""
+    teacher, student = TwoInputs(8), TwoInputs(2)
+    before = {k: v.clone() for k, v in teacher.state_dict().items()}
+    result = distill(teacher, student, pairs, out=tmp_path / "o", fit=Fit(steps=4, batch_size=5), options=QUIET)
+    assert result.model.module is student
+    assert all(torch.equal(v, before[k]) for k, v in teacher.state_dict().items())
+    assert result.report["alone"]["updates"] == 4
+    assert result.report["student"]["agreement"] <= 1
+
+
+def test_the_baseline_of_an_instance_starts_from_its_first_weights(pairs, tmp_path):
+    """The twin is copied before the student is taught, else it would be trained twice."""
+    torch.manual_seed(0)
+    student = TwoInputs(2)
+    result = distill(TwoInputs(8), student, pairs, out=tmp_path / "o", alpha=0.0, fit=Fit(steps=4, batch_size=5), options=QUIET)
+    # without the teacher's share both are trained alike, up to the order of the samples, which hangs on the stage's name
+    assert result.report["alone"]["parameters"] == result.report["student"]["parameters"]
+    assert result.report["alone"] != result.report["student"]
+
+
+def test_a_torch_data_set_of_pairs_is_data(tmp_path):
+    """What most users have at hand."""
+
+    class Squares(Dataset):
+        def __len__(self):
+            return 13
+
+        def __getitem__(self, i):
+            return torch.full((4,), float(i)), i % 2
+
+    net = lambda: nn.Linear(4, 2)  # noqa: E731
+    result = distill(net(), net, Squares(), recipe="kd", out=tmp_path / "o", fit=Fit(steps=2, batch_size=3), options=QUIET)
+    assert result.report["split"] == "train"
+    assert result.report["samples"] == 13
+
+
+def test_without_labels_there_is_no_baseline(pairs, tmp_path):
+    """And the report says so by leaving it out."""
+    bare = Data(Table({k: v for k, v in pairs.train.columns.items() if k not in ("y", "id")}), name="bare")
+    result = distill(TwoInputs(8), TwoInputs(2), bare, alpha=1.0, out=tmp_path / "o", fit=Fit(steps=2, batch_size=3), options=QUIET)
+    assert "alone" not in result.report
+    assert "accuracy" not in result.report["student"]
+    with pytest.raises(BadInput, match="needs labels"):
+        distill(TwoInputs(8), TwoInputs(2), bare, recipe="fitnets", out=tmp_path / "p")
+
+
+def test_a_recipe_function_and_an_unknown_knob(pairs):
+    """Python users pass the function itself; a misspelt knob is not swallowed by **settings."""
+    from tutelage.recipes.hinton_kd import hinton_kd
+
+    assert distill(TwoInputs(8), TwoInputs(2), pairs, recipe=hinton_kd, dry_run=True).rows
+    with pytest.raises(BadInput, match="nearest: 'temperature'"):
+        distill(TwoInputs(8), TwoInputs(2), pairs, temprature=3)
+    with pytest.raises(BadInput, match="nearest: 'batch_size'"):
+        distill(TwoInputs(8), TwoInputs(2), pairs, fit={"batchsize": 3})
+
+
+def test_a_mapping_for_a_fit_changes_only_what_it_names(pairs):
+    """`steps` in it replaces the default's epochs."""
+    rows = distill(TwoInputs(8), TwoInputs(2), pairs, fit={"steps": 11, "batch_size": 3}, dry_run=True).rows
+    assert {row.steps for row in rows} == {11}
+    assert {row.samples for row in rows} == {33}
+
+
+def test_a_model_that_cannot_be_counted_has_an_unknown_time(pairs):
+    """An honest gap in the table, not a crash."""
+
+    class Stubborn(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(3, 2)
+
+        def forward(self, a, b):
+            return self.layer(a) if a.sum().item() > 0 else self.layer(-a)
+
+    rows = distill(TwoInputs(8), Stubborn, pairs, dry_run=True).rows
+    assert rows[-1].seconds is None
+
+
+def test_specs_are_read_and_written_alike():
+    """A run's model.json is read back by the same grammar."""
+    assert parse("cnn:width=3,norm=false") == ("cnn", {"width": 3, "norm": False})
+    assert parse("a/b.py:net:width=3,name=x") == ("a/b.py:net", {"width": 3, "name": "x"})
+    assert parse("digits") == ("digits", {})
+    for spec in ("cnn:width=3,norm=false", "b.py:net", 'b.py:net:kind="x"'):
+        assert write(*parse(spec)) == spec
+    with pytest.raises(BadInput, match="no option; expected"):
+        parse("cnn:width")
+
+
+def test_sizes_come_from_the_data(pairs):
+    """`cnn` without options fits what it is taught on."""
+    assert sizes(data_from("digits")) == {"classes": 10, "inputs": 64, "channels": 1}
+    assert sizes(pairs) == {"classes": 2}
+    handle = model_from("mlp:width=3", "student", data=data_from("digits"), seed=1)
+    assert handle.spec == "mlp:classes=10,inputs=64,width=3"
+    assert not handle.built
+    assert handle.module(torch.zeros(2, 1, 8, 8)).shape == (2, 10)
+
+
+@pytest.mark.parametrize("bad", [3, None, {"test": []}, {"train": [1], "dev": [1]}])
+def test_data_that_is_none_is_refused(bad):
+    """Before anything is built."""
+    with pytest.raises(BadInput):
+        data_from(bad)
+
+
+def test_the_difference_is_that_of_a_paired_comparison():
+    """An interval that treats the two as independent would be too wide; one that ignores samples too narrow."""
+    import numpy as np
+
+    from tutelage.evaluation import Predictions, difference
+
+    made = torch.Generator().manual_seed(0)
+    labels = torch.randint(0, 3, (53,), generator=made)
+    labels[:4] = -100
+    first, second = (Predictions(torch.randn(53, 3, generator=made), labels) for _ in range(2))
+    right = [(p.logits.argmax(1) == labels).numpy()[4:].astype(float) for p in (first, second)]
+    gaps = right[0] - right[1]
+    found = difference(first, second)
+    assert found["accuracy"] == pytest.approx(gaps.mean())
+    assert found["high"] - found["low"] == pytest.approx(2 * 1.96 * np.sqrt(gaps.var() / 49))
+    assert difference(Predictions(first.logits, None), second) is None
+
+
+def test_default_folders_are_numbered(tmp_path):
+    """Two runs of one recipe do not meet."""
+    assert free(tmp_path / "kd") == tmp_path / "kd"
+    (tmp_path / "kd").mkdir()
+    (tmp_path / "kd-2").mkdir()
+    assert free(tmp_path / "kd") == tmp_path / "kd-3"
+
+
+def test_public_names_resolve_and_a_wrong_one_is_an_attribute_error():
+    """The lazy front door has no broken promise."""
+    for name in tutelage.__all__:
+        assert getattr(tutelage, name) is not None
+    assert set(tutelage.__all__) <= set(dir(tutelage))
+    with pytest.raises(AttributeError, match="nothing"):
+        _ = tutelage.nothing
+    assert isinstance(Model(nn.Linear(1, 1)), tutelage.Model)
+    assert dataclasses.is_dataclass(tutelage.Fit)

@@ -1,0 +1,166 @@
+"""Plans that a test trains in one process and in two; each process writes what it saw. A script, not a test."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from tutelage.data import Table
+from tutelage.errors import TutelageError
+from tutelage.objectives import CrossEntropy, Match, Needs, Objective, Term, cosine, mse, regressor, soft_targets
+from tutelage.randomness import seeded
+from tutelage.signals import Model
+from tutelage.state import Controller, Stateful
+from tutelage.teachers import Frozen
+from tutelage.training import Fit, Learner, Plan, Run, RunOptions, Stage, train
+
+
+class Over(Objective):
+    """Gives another objective's values with a mean over sequences, or one value a sample, unmasked."""
+
+    def __init__(self, of: Objective, over: str) -> None:
+        super().__init__()
+        self.of, self.over, self.name = of, over, over
+
+    def needs(self) -> Needs:
+        return self.of.needs()
+
+    def build(self, student, teacher) -> None:
+        self.of.build(student, teacher)
+
+    def terms(self, student, teacher, batch):
+        (term,) = self.of.terms(student, teacher, batch)
+        if self.over == "sequence":
+            return [replace(term, name="sequence", over="sequence")]
+        return [Term("sample", (term.values * batch["mask"]).sum(1))]
+
+    def mask(self, batch):
+        return batch["mask"] if self.over == "sequence" else None
+
+
+class Watcher(Controller):
+    """Follows a term; keeps all that it was shown, and all gradients and weights of this process."""
+
+    def __init__(self, models: list, objectives: list) -> None:
+        self.models, self.objectives = models, objectives
+        self.value, self.shown, self.gradients, self.weights, self.seeds = 1.0, [], [], [], []
+
+    def _named(self):
+        for i, each in enumerate([*(m.module for m in self.models), *self.objectives]):
+            for name, p in each.named_parameters():
+                yield f"{i}.{name}", p
+
+    def after_batch(self, step) -> None:
+        self.seeds.append(torch.initial_seed())
+        self.gradients.append({n: p.grad.clone() for n, p in self._named() if p.grad is not None})
+
+    def after_step(self, step) -> None:
+        self.weights.append({n: p.detach().clone() for n, p in self._named()})
+
+    def update(self, record) -> None:
+        self.shown.append({**{k: float(v) for k, v in record.terms.items()}, **{k: float(v) for k, v in record.notes.items()}})
+        self.value = 0.9 * self.value + 0.1 * next(iter(self.shown[-1].values()))
+
+
+class Stop(Stateful):
+    """Asks one process to stop."""
+
+    def __init__(self, rank: int, step: int) -> None:
+        self.at = (rank, step)
+
+    def begin_stage(self, run) -> None:
+        self.rank = run.rank
+
+    def after_step(self, step) -> None:
+        if (self.rank, step.clock.step) == self.at:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+def net(seed: int, width: int, drop: float = 0.0) -> Model:
+    with seeded("net", seed):
+        return Model(nn.Sequential(nn.Linear(3, width), nn.Tanh(), nn.LayerNorm(width), nn.Dropout(drop), nn.Linear(width, 5)))
+
+
+def tokens(batch_size: int, micro_batch: int | None):
+    """Masks of unequal length; means over tokens, sequences and samples; connectors; a weight that follows a term."""
+    draw = torch.Generator().manual_seed(1)
+    length = torch.randint(1, 7, (23,), generator=draw)
+    mask = torch.arange(7)[None] < length[:, None]
+    y = torch.where(mask, torch.randint(5, (23, 7), generator=draw), -100)
+    data = Table({"x": torch.randn(23, 7, 3, generator=draw), "y": y, "mask": mask})
+    student, teacher = net(1, 6), net(2, 11)
+    hint = Match("2", through=regressor(), by=mse(), name="hint")
+    soft = Match("logits", by=soft_targets(2.0))
+    watcher = Watcher([student], [])
+    loss = CrossEntropy() + watcher * hint + Over(soft, "sequence") + 0.1 * Over(Match("4", by=cosine()), "sample")
+    watcher.objectives.append(loss)
+    fit = Fit(steps=6, batch_size=batch_size, optimizer="sgd", lr=0.1, clip=1.0)
+    plan = Plan([Stage("tokens", Learner(student, loss, Frozen(teacher)), fit, data)], student)
+    return plan, RunOptions(device="cpu", quiet=True, micro_batch=micro_batch, log_every=1, share_every=2), watcher
+
+
+def pair(order, drop: float = 0.0, stop: tuple[int, int] = (-1, -1)):
+    """Two learners: in turns, or together; one of them a function that at times has nothing to say."""
+    draw = torch.Generator().manual_seed(2)
+    data = Table({"x": torch.randn(23, 3, generator=draw), "y": torch.randint(5, (23,), generator=draw)})
+    a, b, teacher = net(1, 6, drop), net(2, 7, drop), net(3, 11)
+    hint = Match("0", through=regressor(), by=mse(), name="hint")
+    soft = CrossEntropy() + hint
+    watcher = Watcher([a, b], [soft])
+
+    def follow(step):
+        if step.clock.step % 3 == 1:
+            return None
+        own, goal = step.signals("b", {"logits"})["logits"], step.signals("a", {"logits"})["logits"].detach()
+        step.note("spread", own.std())
+        return [Term("follow", (own - goal).square().mean(1))]
+
+    fit = Fit(steps=12, batch_size=8, lr=0.02, ema=0.5)
+    learners = {"a": Learner(a, soft, Frozen(teacher)), "b": Learner(b, follow)}
+    stage = Stage("pair", learners, fit, data, order=order, parts=[watcher, Stop(*stop)])
+    return Plan([stage], a), RunOptions(device="cpu", quiet=True, log_every=5, checkpoint_every=100), watcher
+
+
+CASES = {
+    "tokens": lambda: tokens(8, None),
+    "uneven": lambda: tokens(7, None),
+    "uneven-micro": lambda: tokens(7, 2),
+    "turns": lambda: pair(["a", "b", "a"]),
+    "together": lambda: pair([("a", "b")]),
+    "dropout": lambda: pair(["a", "b"], drop=0.5),
+    "stopped": lambda: pair(["a", "b"], drop=0.5, stop=(1, 6)),
+}
+
+
+def go(case: str, folder: Path, made=None) -> dict:
+    """Train a case; gives, and keeps on disk, what this process saw."""
+    plan, options, watcher = made or CASES[case]()
+    run = Run(folder / case, seed=5, options=options)
+    try:
+        train(plan, run)
+        ended = 0
+    except TutelageError as error:
+        ended = error.exit_code
+    seen = {"shown": watcher.shown, "gradients": watcher.gradients, "weights": watcher.weights}
+    seen |= {"seeds": watcher.seeds, "ended": ended}
+    torch.save(seen, folder / f"{case}-rank{run.rank}.pt")
+    return seen
+
+
+if "CHILD" in globals():
+    rank, ranks, port, place, cases = globals()["CHILD"]
+    torch.set_num_threads(1)
+    multiprocessing.set_start_method("fork", force=True)
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(ranks), "LOCAL_WORLD_SIZE": str(ranks)}
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    for case in cases:
+        go(case.removesuffix("-again"), Path(place))
+    torch.distributed.destroy_process_group()
+    sys.exit(0)
