@@ -57,7 +57,10 @@ class Stateful:
     """Base of what has state that a run must not lose; every method defaults to nothing."""
 
     def begin_stage(self, run: Any) -> None:
-        """Before the first step of each stage that owns this part, also when a run is resumed in that stage."""
+        """Before the first step of each stage that owns this part, also when a run is resumed in that stage.
+
+        Also called when the stage is only rehearsed, so it must not matter that it is called again.
+        """
 
     def after_batch(self, step: Any) -> None:
         """After each micro-batch's backward, with the step and its signals."""

@@ -22,7 +22,7 @@ from tutelage.recipes import load, roles
 from tutelage.recipes.alone import alone
 from tutelage.signals import Model
 from tutelage.teachers import Frozen
-from tutelage.training import Fit, Plan, Run, RunOptions, train
+from tutelage.training import Fit, Plan, Run, RunOptions, rehearse, train
 from tutelage.training.checkpoint import write_text_atomically
 from tutelage.training.run import make_accelerator
 
@@ -110,36 +110,42 @@ def distill(
 
     _check_classes(handles, studied)
     accelerator = make_accelerator(options)
-    place = Path(out) if out is not None else folder.free(Path("runs") / name.rpartition(":")[2])
+    place = _place(out, name, accelerator)
     folder.prepare(place, resume)
-    accelerator.wait_for_everyone()
-    about = {"data": data, "out": str(place), "seed": seed, "train_teacher": train_teacher, "baseline": baseline}
-    settings_of_run = settled(
-        name, function, {**{r: v for r, v in given.items() if v is not None}, **about, **chosen}, teacher_fit, options
-    )
-    identity = {"recipe": name, "knobs": {k: _plain(v) for k, v in chosen.items()}, "data": studied.fingerprint()}
-    if accelerator.is_main_process:
-        if resume and (place / "config.yaml").is_file():
-            pass  # what it was begun with stands; the checkpoints compare it with what runs now
-        else:
-            folder.write_config(place, settings_of_run)
-        folder.write_environment(place, seed)
-
+    identity = {
+        "recipe": name,
+        "roles": {r: str(given[r]) if isinstance(given[r], (str, Path)) else m.name for r, m in handles.items()},
+        "knobs": {k: _plain(v) for k, v in chosen.items()},
+        "data": studied.fingerprint(),
+    }
     teachers = {r: m for r, m in handles.items() if r != "student"}
-    for label, each in plans.items():
-        if label == "student":
-            _before(teachers, product, studied, accelerator.device, options.quiet or not accelerator.is_main_process)
-        run = Run(
+    watch = _watch(studied, accelerator.device)
+    runs = {
+        label: Run(
             place if label == "student" else place / label,
             seed=seed,
             options=options,
-            watch=_watch(studied, accelerator.device),
-            identity=identity if label == "student" else {"recipe": label, "data": identity["data"]},
+            watch=watch,
+            identity=identity if label == "student" else {k: identity[k] for k in ("roles", "data")},
             accelerator=accelerator,
         )
+        for label in plans
+    }
+    for label, each in plans.items():
+        rehearse(runs[label], each)
+    accelerator.wait_for_everyone()
+    if accelerator.is_main_process:
+        if not (resume and (place / "config.yaml").is_file()):  # what a run was begun with stands; its checkpoints compare
+            about = {"data": data, "out": str(place), "seed": seed, "train_teacher": train_teacher, "baseline": baseline}
+            said = {r: v for r, v in given.items() if v is not None}
+            folder.write_config(place, settled(name, function, {**said, **about, **chosen}, teacher_fit, options))
+        folder.write_environment(place, seed)
+    for label, each in plans.items():
+        if label == "student":
+            _before(teachers, product, studied, accelerator.device, options.quiet or not accelerator.is_main_process)
         if accelerator.is_main_process and not options.quiet:
             print(f"{label}: {each.product.name}, {sum(s.updates() for s in each.parts)} updates", file=sys.stderr)
-        train(each, run)
+        train(each, runs[label])
         if accelerator.is_main_process:
             folder.write_model(place if label == "student" else place / label, each.product, {"classes": list(studied.classes)})
     accelerator.wait_for_everyone()
@@ -147,6 +153,18 @@ def distill(
     if accelerator.is_main_process:
         write_text_atomically(place / "report.json", json.dumps(report, indent=1))
     return Result(product, place, report)
+
+
+def _place(out: str | Path | None, name: str, accelerator: Any) -> Path:
+    """The run folder; the first process chooses a free one for all."""
+    from accelerate.utils import broadcast_object_list
+
+    if out is not None:
+        return Path(out)
+    chosen = [str(folder.free(Path("runs") / name.rpartition(":")[2]))]
+    if accelerator.num_processes > 1:
+        broadcast_object_list(chosen)
+    return Path(chosen[0])
 
 
 def _handles(

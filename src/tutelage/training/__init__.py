@@ -2,9 +2,10 @@
 
 from tutelage.training.fit import Fit
 from tutelage.training.loop import train
+from tutelage.training.opening import rehearse
 from tutelage.training.options import RunOptions
 from tutelage.training.plan import Cost, Learner, Plan, Stage, up_to
 from tutelage.training.run import Run
 from tutelage.training.step import Step
 
-__all__ = ["Cost", "Fit", "Learner", "Plan", "Run", "RunOptions", "Stage", "Step", "train", "up_to"]
+__all__ = ["Cost", "Fit", "Learner", "Plan", "Run", "RunOptions", "Stage", "Step", "rehearse", "train", "up_to"]

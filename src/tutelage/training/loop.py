@@ -18,10 +18,9 @@ from tutelage.objectives import sum_of
 from tutelage.randomness import derive, seed_step
 from tutelage.state import Clock, Controller, Record
 from tutelage.training import reduction
-from tutelage.training.demands import check_plan
 from tutelage.training.journal import Journal
 from tutelage.training.opened import Opened, Turn
-from tutelage.training.opening import open_stage
+from tutelage.training.opening import open_stage, rehearse
 from tutelage.training.optimizer import set_lr
 from tutelage.training.plan import Plan
 from tutelage.training.run import Run
@@ -42,8 +41,9 @@ def train(plan: Plan, run: Run) -> None:
         Interrupted: SIGINT or SIGTERM; the run is saved.
         Mismatch: the folder holds another plan's run.
     """
-    check_plan(plan)
     saver = Saver(run, plan)
+    finished = [i for i in range(len(plan.parts)) if saver.finished(i)]
+    rehearse(run, plan, leave_out=[*finished, len(finished)])  # the next one is about to open
     with run.listening():
         for index, stage in enumerate(plan.parts):
             if saver.finished(index):

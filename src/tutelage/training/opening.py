@@ -13,25 +13,54 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tutelage.data import Order
+from tutelage.data import Order, Source
 from tutelage.errors import BadInput
 from tutelage.objectives import Objective, mean_of
 from tutelage.randomness import seeded
 from tutelage.signals import Batch, Model, Tap
 from tutelage.state import Clock
 from tutelage.training.checkpoint import names as listed
+from tutelage.training.demands import check_plan
 from tutelage.training.opened import Opened, Turn, resting
 from tutelage.training.optimizer import Average, make_optimizer
 from tutelage.training.parts import stateful_parts
-from tutelage.training.plan import Learner, Stage
+from tutelage.training.plan import Learner, Plan, Stage
 from tutelage.training.run import Run
 from tutelage.training.step import Step
 from tutelage.training.trainee import Trainee, terms_of
 
 
+def rehearse(run: Run, plan: Plan, leave_out: Collection[int] = ()) -> None:
+    """Check a plan and go through the dry run of its stages, so that what does not fit shows before anything trains for long.
+
+    Stages whose data are decided later are left out. Connectors are built as they will be when the stage opens.
+
+    Args:
+        run: where.
+        plan: its stages.
+        leave_out: stages that need no rehearsal, by their place.
+
+    Raises:
+        BadInput: what `open_stage` raises; also ShapeMismatch and UnknownTap.
+    """
+    check_plan(plan)
+    for index, stage in enumerate(plan.parts):
+        if index in leave_out:
+            continue
+        if stage.data is None or isinstance(stage.data, Source):
+            with open_stage(run, stage, index, rehearsal=True):
+                pass
+
+
 @contextlib.contextmanager
-def open_stage(run: Run, stage: Stage, index: int) -> Iterator[Opened]:
+def open_stage(run: Run, stage: Stage, index: int, rehearsal: bool = False) -> Iterator[Opened]:
     """Make a stage ready to run, and undo what that changed in the user's models afterwards.
+
+    Args:
+        run: where.
+        stage: which.
+        index: its place in the plan.
+        rehearsal: stop after the dry run: nothing is watched, compiled, wrapped or optimized.
 
     Raises:
         BadInput: nothing to train, or a combination that the engine cannot run.
@@ -68,6 +97,9 @@ def open_stage(run: Run, stage: Stage, index: int) -> Iterator[Opened]:
             _dry_run(run, opened, name, learner, probe, trained[name])
             if isinstance(learner.loss, Objective):
                 flags.update({p: p.requires_grad for p in learner.loss.parameters()})
+        if rehearsal:
+            yield opened
+            return
         for model in models:
             taps = union.get(id(model), frozenset()) | _teacher_taps(learners, model, union)
             if probe and taps:
