@@ -132,12 +132,13 @@ def test_the_connector_learns_and_the_teacher_does_not(rng):
 def test_side_teacher_puts_the_teachers_tensor_through_the_connector(rng):
     """A projector on the teacher's side learns, while the teacher itself stays without a gradient."""
     student, teacher = (randn(rng, B, w).float().requires_grad_() for w in (D, V))
-    match = Match("h", by=mse(), side="teacher", through=lambda s, t: nn.Linear(t[-1], s[-1]))
+    match = Match("h", by=mse(), side="teacher", through=regressor())
     match.build(*shapes((B, D), (B, V)))
     (term,) = match.terms({"h": student}, {"h": teacher}, {})
+    assert match.connector.linear.weight.shape == (D, V)
     torch.testing.assert_close(term.values, (student - match.connector(teacher)).square().mean(1))
     term.values.sum().backward()
-    assert match.connector.weight.grad.abs().max() > 0
+    assert match.connector.linear.weight.grad.abs().max() > 0
     assert teacher.grad is None
 
 

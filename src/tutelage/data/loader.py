@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from tutelage.data.order import Order
 from tutelage.data.source import Source
+from tutelage.errors import TutelageError
 from tutelage.randomness import seeded
 from tutelage.signals import Batch
 
@@ -47,8 +48,20 @@ class _Steps(Dataset[Any]):
     def __len__(self) -> int:
         return self.stop - self.start
 
-    def __getitem__(self, index: int) -> list[Batch]:
+    def __getitem__(self, index: int) -> list[Batch] | TutelageError:
+        try:
+            return self._read(index)
+        except TutelageError as error:
+            return error  # raised by who asked: a worker would put its whole traceback into the message
+
+    def _read(self, index: int) -> list[Batch]:
         return [self.source.batch(p, seed=self.seed, views=v) for p, v in self.slices.of(self.start + index)]
+
+
+def _raised(read: list[Batch] | TutelageError) -> list[Batch]:
+    if isinstance(read, TutelageError):
+        raise read
+    return read
 
 
 def batches(source: Source, slices: Slices, *, seed: int, start: int, stop: int, workers: int = 0) -> Iterator[list[Batch]]:
@@ -64,12 +77,12 @@ def batches(source: Source, slices: Slices, *, seed: int, start: int, stop: int,
     """
     steps = _Steps(source, slices, seed, start, stop)
     if workers == 0:
-        yield from (steps[i] for i in range(len(steps)))
+        yield from (_raised(steps[i]) for i in range(len(steps)))
         return
     with seeded("loader"):  # the loader draws a base seed from the global generator when it starts
         loader = iter(DataLoader(steps, batch_size=None, num_workers=workers, pin_memory=torch.cuda.is_available()))
     try:
-        yield from loader
+        yield from map(_raised, loader)
     except Exception as error:
         # the worker's traceback is in the message; the loader's own keeps the workers alive, to be waited for at some later collection
         raise error.with_traceback(None) from None

@@ -114,7 +114,8 @@ class Table(Source):
 class Indexed(Source):
     """A torch-style data set, `dataset[i] -> (input, label)` or a mapping of columns.
 
-    Random transforms inside the data set become a function of (seed, id, view): torch, NumPy and `random` are seeded before each sample.
+    Random transforms inside the data set become a function of (seed, position, view): torch, NumPy and `random` are seeded for each
+    sample.
 
     Args:
         dataset: has `__len__` and `__getitem__`.

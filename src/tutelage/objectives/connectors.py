@@ -1,6 +1,7 @@
 """Connectors: small trained modules that bring one side's features to the other side's shape.
 
-A connector factory is `(student_shape, teacher_shape) -> nn.Module`; the dry run at the start of a stage calls it with real shapes.
+A connector factory is `(from_shape, to_shape) -> nn.Module`, from the student to the teacher unless a Match says otherwise; the dry run at
+the start of a stage calls it with real shapes.
 Shapes: B batch, T positions, D width, C channels, H W space.
 """
 

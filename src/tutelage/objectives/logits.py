@@ -33,6 +33,7 @@ def kl_divergence(student_BV: Tensor, teacher_BV: Tensor, temperature: float = 1
     Raises:
         ShapeMismatch: the shapes differ.
     """
+    check_temperature("kl_divergence", temperature)
     student_BV, teacher_BV = alike("logits", student_BV, teacher_BV)
     log_student_BV = F.log_softmax(student_BV / temperature, dim=-1)
     log_teacher_BV = F.log_softmax(teacher_BV / temperature, dim=-1)
@@ -44,6 +45,7 @@ def kl_divergence(student_BV: Tensor, teacher_BV: Tensor, temperature: float = 1
 
 def soft_ce(student_BV: Tensor, teacher_BV: Tensor, temperature: float = 1.0, scaled: bool = True) -> Tensor:
     """Cross entropy of the student's tempered distribution under the teacher's, per row: see `soft_cross_entropy`."""
+    check_temperature("soft_ce", temperature)
     student_BV, teacher_BV = alike("logits", student_BV, teacher_BV)
     probabilities_BV = F.softmax(teacher_BV / temperature, dim=-1)
     rows = -(probabilities_BV * F.log_softmax(student_BV / temperature, dim=-1)).sum(-1)

@@ -54,9 +54,9 @@ class Match(Objective):
         tap: the student's tap: a module path, `"logits"`, or a `Depth`.
         teacher_tap: the teacher's tap; None means the same as the student's.
         by: a `Distance`, or a bare function `(student, target) -> values` of shape (B,), (B, T) or ().
-        through: a factory `(student_shape, teacher_shape) -> nn.Module`, called once by a dry run when a stage opens. The objective owns
-            the module; it is trained with the student and saved beside it.
-        side: whose tensor goes through the connector.
+        through: a factory `(from_shape, to_shape) -> nn.Module`, called once by a dry run when a stage opens. The objective owns the
+            module; it is trained with the student and saved beside it.
+        side: whose tensor goes through the connector: the student's, to the teacher's shape, or the other way round.
         target: rewrites the teacher's side, `(teacher signals, batch) -> Tensor`, instead of reading `teacher_tap` plainly.
         name: name of the term; default: the student's tap.
 
@@ -98,7 +98,8 @@ class Match(Objective):
     def build(self, student: Shapes, teacher: Shapes) -> None:
         """Make the connector from the two shapes, once."""
         if self.through is not None and self.connector is None:
-            self.connector = self.through(student[self.tap], teacher[self.teacher_tap])
+            own, goal = student[self.tap], teacher[self.teacher_tap]
+            self.connector = self.through(own, goal) if self.side == "student" else self.through(goal, own)
 
     def terms(self, student: Signals, teacher: Signals | None, batch: Batch) -> list[Term]:
         """One term: the distance between the two sides."""
@@ -122,7 +123,6 @@ class Match(Objective):
     def _connected(self, own: Tensor, goal: Tensor) -> tuple[Tensor, Tensor]:
         if self.connector is None:
             raise BadInput(f"the connector of term {self.name!r} is not built yet; call build(student_shapes, teacher_shapes) first")
-        if self.side == "student":
-            own = self.connector(own)
-            return own, self.connector.target(goal) if isinstance(self.connector, Connector) else goal
-        return own, self.connector(goal)
+        moved, kept = (own, goal) if self.side == "student" else (goal, own)
+        moved, kept = self.connector(moved), self.connector.target(kept) if isinstance(self.connector, Connector) else kept
+        return (moved, kept) if self.side == "student" else (kept, moved)

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from tutelage.errors import BadInput, Mismatch, MissingFile
 from tutelage.randomness import seeded
 from tutelage.signals import outputs
-from tutelage.signals.observe import Watch
+from tutelage.signals.observe import Watch, unwatched_copy
 from tutelage.signals.observe import trace as trace_module
 from tutelage.signals.signals import Batch, Signals
 from tutelage.signals.taps import LOGITS, Depth, Tap, Trace
@@ -116,7 +116,7 @@ class Model:
 
     def copy(self) -> Model:
         """A handle on a model with the same weights, as they are when the copy is built."""
-        return Model(lambda: copy.deepcopy(self.module), name=self.name, inputs=self._inputs, logits=self._logits, spec=self.spec)
+        return Model(lambda: unwatched_copy(self.module), name=self.name, inputs=self._inputs, logits=self._logits, spec=self.spec)
 
     def materialize(self, batch: Batch) -> None:
         """Let lazily built layers (`nn.LazyLinear`) take their shapes from a real batch; does nothing to other models."""

@@ -7,6 +7,7 @@ logits are not wanted, the pass stops there by an exception that is caught here 
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
@@ -21,6 +22,20 @@ from tutelage.signals.taps import LOGITS, Trace, Visit, check_path
 
 class _Enough(BaseException):
     """All taps have been seen. Not an Exception, so that a model's own `except Exception` lets it through."""
+
+
+def _marked(hook: Callable[..., None]) -> Callable[..., None]:
+    hook.of_a_watch = True  # type: ignore[attr-defined]
+    return hook
+
+
+def unwatched_copy(module: nn.Module) -> nn.Module:
+    """A deep copy of a module without the hooks of a watch, which would write into the original's signals."""
+    twin = copy.deepcopy(module)
+    for part in twin.modules():
+        for number in [n for n, hook in part._forward_hooks.items() if getattr(hook, "of_a_watch", False)]:
+            del part._forward_hooks[number]
+    return twin
 
 
 class Watch:
@@ -47,6 +62,7 @@ class Watch:
             self._handles.append(target.register_forward_hook(self._keep(path)))
 
     def _keep(self, path: str) -> Callable[[nn.Module, Any, Any], None]:
+        @_marked
         def hook(_module: nn.Module, _inputs: Any, output: Any) -> None:
             if not self.active or path in self.seen:
                 return
@@ -111,6 +127,19 @@ def trace(module: nn.Module, arguments: tuple[Any, ...] | Mapping[str, Any], log
     layers = 0
     handles = []
 
+    lists = {path for path, child in module.named_modules() if isinstance(child, (nn.ModuleList, nn.Sequential))}
+
+    def element(path: str) -> bool:
+        return bool(path) and path.rpartition(".")[0] in lists
+
+    def block(path: str) -> bool:
+        above = path.rpartition(".")[0]
+        within = False
+        while above:
+            within |= element(above) and above not in lists
+            above = above.rpartition(".")[0]
+        return "." not in path or (element(path) and not within)
+
     def hook_for(path: str, child: nn.Module) -> Callable[[nn.Module, Any, Any], None]:
         weighted = any(p.ndim >= 2 for p in child.parameters(recurse=False))
         leaf = next(child.children(), None) is None
@@ -121,7 +150,9 @@ def trace(module: nn.Module, arguments: tuple[Any, ...] | Mapping[str, Any], log
             if path not in visits:
                 layers += weighted
                 tensor = first_tensor(output)
-                visits[path] = Visit(path, type(child).__name__, None if tensor is None else tensor.shape, layers, weighted, leaf)
+                visits[path] = Visit(
+                    path, type(child).__name__, None if tensor is None else tensor.shape, layers, weighted, leaf, block(path)
+                )
 
         return hook
 
@@ -134,7 +165,7 @@ def trace(module: nn.Module, arguments: tuple[Any, ...] | Mapping[str, Any], log
     finally:
         for handle in handles:
             handle.remove()
-    final = tuple(Visit(v.path, v.kind, v.shape, v.layers, v.weighted, v.leaf, calls[v.path]) for v in visits.values())
+    final = tuple(Visit(v.path, v.kind, v.shape, v.layers, v.weighted, v.leaf, v.block, calls[v.path]) for v in visits.values())
     try:
         return Trace(final, logits(output).shape)
     except BadInput:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import inspect
 from collections.abc import Mapping
 from typing import Any
@@ -61,7 +62,7 @@ def inputs_of(batch: Batch, module: nn.Module, model_name: str) -> tuple[Any, ..
         return (next(iter(columns.values())),)
     if not columns:
         raise BadInput(f"the batch has no input column for {model_name}: its columns are {sorted(batch)}")
-    parameters = inspect.signature(module.forward).parameters
+    parameters = _parameters(getattr(module.forward, "__func__", module.forward))
     if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
         return columns
     taken = {name: columns[name] for name in parameters if name in columns}
@@ -73,6 +74,12 @@ def inputs_of(batch: Batch, module: nn.Module, model_name: str) -> tuple[Any, ..
             f"missing: {missing}; name the columns alike or give Model(..., inputs=lambda batch: ...)"
         )
     return taken
+
+
+@functools.lru_cache(maxsize=256)
+def _parameters(forward: Any) -> Mapping[str, inspect.Parameter]:
+    """A forward's parameters; reading a signature takes longer than a small layer."""
+    return {n: p for n, p in inspect.signature(forward).parameters.items() if n != "self"}
 
 
 def raised(tensor: Tensor) -> Tensor:

@@ -53,6 +53,8 @@ class Visit:
         layers: weighted layers that have finished, this one included.
         weighted: whether the module itself is a weighted layer.
         leaf: whether it has no children.
+        block: whether a model's depth may be counted at it: a direct child of the model, or an element of a list of modules (`ModuleList`,
+            `Sequential`) that lies inside no other element, lists of lists apart.
         calls: how often it was called in the pass.
     """
 
@@ -62,6 +64,7 @@ class Visit:
     layers: int
     weighted: bool
     leaf: bool
+    block: bool = True
     calls: int = 1
 
 
@@ -84,21 +87,32 @@ class Trace:
     def resolve(self, depth: Depth) -> str:
         """Find the path at a relative depth.
 
-        Among the modules that finish after the nearest number of weighted layers, the outermost is taken, so a block rather than the
-        activation inside it. In a flat sequence it is the last one that keeps the weighted layer's shape: the activation, not the pooling.
+        The blocks of a model are tried first (the elements of its lists of modules, its direct children), and all modules where no block
+        ends within a quarter of the depth. Among those that finish after the nearest number of weighted layers, the outermost is taken;
+        in a flat sequence the last one that keeps the weighted layer's shape: the activation, not the pooling.
 
         Raises:
             BadInput: no module of the model gives a tensor.
         """
         tensors = [v for v in self.visits if v.shape is not None and v.path]
-        counts = sorted({v.layers for v in tensors if v.layers > 0})
-        if not counts:
+        if not any(v.layers > 0 for v in tensors):
             raise BadInput(f"{depth} cannot be resolved: no weighted layer of the model gives a tensor; name a module path instead")
         # the last count is the classifier itself unless depth 1 is asked for
         wanted = depth.share * self.layers
-        inner = [c for c in counts if c < self.layers] if depth.share < 1 else counts
-        nearest_count = min(inner or counts, key=lambda c: (abs(c - wanted), c))
-        return self._outermost([v for v in tensors if v.layers == nearest_count])
+        best: tuple[float, list[Visit]] | None = None
+        for among in ([v for v in tensors if v.block], tensors):
+            counts = {v.layers for v in among if v.layers > 0}
+            inner = {c for c in counts if c < self.layers} if depth.share < 1 else counts
+            if not (inner or counts):
+                continue
+            count = min(inner or counts, key=lambda c: (abs(c - wanted), c))
+            gap = abs(count - wanted)
+            if best is None or gap < best[0]:
+                best = gap, [v for v in among if v.layers == count]
+            if gap <= max(1.0, self.layers / 4):
+                break
+        assert best is not None
+        return self._outermost(best[1])
 
     @staticmethod
     def _outermost(group: Sequence[Visit]) -> str:
@@ -109,12 +123,6 @@ class Trace:
         outer = [v for v in same_rank if v.path.count(".") == level]
         unchanged = [v for v in outer if v.shape == layer.shape]
         return (unchanged or outer)[-1].path
-
-    def points(self) -> list[str]:
-        """One path per number of weighted layers: the places that relative depths can resolve to, in order."""
-        counts = sorted({v.layers for v in self.visits if v.shape is not None and v.path and v.layers > 0})
-        tensors = [v for v in self.visits if v.shape is not None and v.path]
-        return [self._outermost([v for v in tensors if v.layers == c]) for c in counts]
 
 
 def check_path(module: torch.nn.Module, path: str, model_name: str) -> torch.nn.Module:

@@ -128,7 +128,7 @@ class _Loop:
         for controller in self.controllers:
             controller.begin(clock)
         steps = [
-            Step(run.place(batch), clock, self.named, opened.union, run.accelerator.autocast, run.rank, micro, run.device)
+            Step(run.place(batch), clock, self.named, opened.union, run.autocast, run.rank, micro, run.device)
             for micro, batch in enumerate(micros)
         ]
         for name, optimizer in opened.optimizers.items():
@@ -170,15 +170,14 @@ class _Loop:
                 loss = self._loss(turn, found, totals, step, number)
                 if loss is not None:
                     updated |= {n for n, terms in found.items() if terms is not None}
-                    run.accelerator.backward(loss)
+                    run.backward(loss)
             for part in opened.parts.values():
                 part.after_batch(step)
         for name in sorted(updated):
             clip, optimizer = self.fits[name].clip, turn.optimizers[name]
             if clip is not None:
                 run.accelerator.clip_grad_norm_(turn.parameters[name].values(), clip)
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
+            run.update(optimizer)
             if name in opened.averages:
                 opened.averages[name].update()
         self._gather(steps)

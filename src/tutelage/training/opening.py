@@ -87,6 +87,10 @@ def open_stage(run: Run, stage: Stage, index: int, rehearsal: bool = False) -> I
             controller.open()
             stack.callback(controller.close)
         stack.callback(_restore, flags, models, [m for each in learners.values() for m in each.models.values()])
+        updated = {id(m.module) for each in learners.values() for m in each.models.values()}
+        for model in models:
+            if id(model.module) not in updated:  # once, rather than at each of the teacher's passes
+                stack.enter_context(model.mode(training=False))
         for part in parts.values():
             part.begin_stage(run)
         for model in models:
@@ -190,7 +194,7 @@ def _dry_run(run: Run, opened: Opened, name: str, learner: Learner, probe: Batch
             clock,
             {n: each.student for n, each in opened.learners.items()},
             opened.union,
-            run.accelerator.autocast,
+            run.autocast,
             device=run.device,
         )
         needs = learner.loss.needs()
