@@ -29,7 +29,7 @@ def seed_step(seed: int) -> None:
     """Seed torch's default generators, CPU and every initialised accelerator, for what a step draws itself (dropout)."""
     # generator.manual_seed, not torch.manual_seed: the latter takes a hundred times as long
     torch.default_generator.manual_seed(seed)
-    if torch.cuda.is_available() and torch.cuda.is_initialized():
+    if torch.cuda.is_initialized():
         for each in torch.cuda.default_generators:
             each.manual_seed(seed)
 

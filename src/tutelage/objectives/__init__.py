@@ -5,7 +5,7 @@ from tutelage.objectives.features import cosine, mse
 from tutelage.objectives.labels import CrossEntropy
 from tutelage.objectives.logits import soft_cross_entropy, soft_targets
 from tutelage.objectives.match import Distance, Match
-from tutelage.objectives.objective import Needs, Objective, Over, Shapes, Term, count_of, mean_of, sum_of
+from tutelage.objectives.objective import Needs, Objective, Over, Shapes, Term, count_of, mean_of, safe_count, sum_of
 
 __all__ = [
     "Connector",
@@ -22,6 +22,7 @@ __all__ = [
     "mean_of",
     "mse",
     "regressor",
+    "safe_count",
     "soft_cross_entropy",
     "soft_targets",
     "sum_of",

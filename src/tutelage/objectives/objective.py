@@ -37,6 +37,9 @@ class Needs:
         return Needs(self.student | other.student, teacher)
 
 
+_DIMS: dict[Over, tuple[int, ...]] = {"batch": (0,), "sample": (1,), "token": (1, 2), "sequence": (2,)}
+
+
 @dataclass
 class Term:
     """One named part of a loss, before its reduction.
@@ -59,7 +62,7 @@ class Term:
     notes: Mapping[str, Tensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        dims = {"batch": (0,), "sample": (1,), "token": (1, 2), "sequence": (2,)}[self.over]
+        dims = _DIMS[self.over]
         if self.values.ndim not in dims:
             raise ShapeMismatch(
                 f"term {self.name!r} has values of shape {tuple(self.values.shape)}; a mean over {self.over!r} takes {dims} dimensions"
@@ -77,7 +80,10 @@ def sum_of(term: Term) -> Tensor:
         return values
     if term.mask is None:
         return values.mean(1).sum() if term.over == "sequence" else values.sum()
-    kept = torch.where(term.mask.bool(), values * term.mask.to(values.dtype), values.new_zeros(()))
+    if term.mask.dtype == torch.bool:  # the common case, in as few small operations as will do
+        kept = torch.where(term.mask, values, 0.0)
+    else:
+        kept = torch.where(term.mask != 0, values * term.mask.to(values.dtype), 0.0)
     if term.over == "sequence":
         return (kept.sum(1) / term.mask.to(values.dtype).sum(1).clamp(min=torch.finfo(values.dtype).tiny)).sum()
     return kept.sum()
@@ -90,17 +96,21 @@ def count_of(term: Term) -> Tensor | float:
     if term.mask is None:
         return float(term.values.shape[0] if term.over == "sequence" else term.values.numel())
     if term.over == "sequence":
-        return term.mask.bool().any(1).sum().to(term.values.dtype)
-    return term.mask.to(term.values.dtype).sum()
+        return term.mask.bool().any(1).sum()
+    return term.mask.sum() if term.mask.dtype == torch.bool else term.mask.to(term.values.dtype).sum()
+
+
+def safe_count(count: Tensor | float) -> Tensor | float:
+    """A count that can be divided by: 1 in place of 0, so that what is masked altogether gives 0 and not NaN."""
+    if not isinstance(count, Tensor):
+        return count or 1.0
+    # a count below one only comes from weights, which may well sum to less
+    return torch.where(count > 0, count, 1.0) if count.is_floating_point() else count.clamp(min=1)
 
 
 def mean_of(term: Term) -> Tensor:
     """The mean of a term on its own batch; 0, with a gradient of 0, where all is masked."""
-    count = count_of(term)
-    if isinstance(count, Tensor):
-        # a count below one only comes from weights, which may well sum to less
-        count = torch.where(count > 0, count, torch.ones_like(count))
-    return sum_of(term) / count
+    return sum_of(term) / safe_count(count_of(term))
 
 
 class Objective(nn.Module):
@@ -237,7 +247,10 @@ class Weighted(_Around):
     def terms(self, student: Signals, teacher: Signals | None, batch: Batch) -> list[Term]:
         """The inner terms, their weights multiplied."""
         weight = value_of(self.weight)
-        return [replace(term, weight=weight * term.weight) for term in self.of.terms(student, teacher, batch)]
+        terms = self.of.terms(student, teacher, batch)
+        for term in terms:  # made for this call alone
+            term.weight = weight * term.weight
+        return terms
 
 
 class Named(_Around):

@@ -61,6 +61,7 @@ class Model:
         self._trace: Trace | None = None
         self._watch: Watch | None = None
         self._compiled = False
+        self.evaluating = False  # whether `mode` holds all parts in evaluation mode
 
     @property
     def built(self) -> bool:
@@ -130,11 +131,13 @@ class Model:
     @contextlib.contextmanager
     def mode(self, training: bool) -> Iterator[None]:
         """Put the module into training or evaluation mode and every part of it back into its own mode afterwards."""
-        before = [(m, m.training) for m in self.module.modules()]
+        before, evaluating = [(m, m.training) for m in self.module.modules()], self.evaluating
         self.module.train(training)
+        self.evaluating = not training
         try:
             yield
         finally:
+            self.evaluating = evaluating
             for part, was in before:
                 part.training = was
 

@@ -40,12 +40,11 @@ class Frozen(Teacher):
     def signals(self, batch: Batch, taps: Collection[Tap], *, view: str | None = None) -> Signals:
         """One pass, as deep as the deepest tap, without gradients unless `gradient`."""
         # no_grad, not inference_mode: an inference tensor cannot be saved for backward by a loss or a connector
-        with contextlib.ExitStack() as around:
-            around.enter_context(_constant(self.model.module) if self.gives.gradient else torch.no_grad())
-            # any part: a net in evaluation mode may hold a batch norm that was put back into training mode
-            if any(part.training for part in self.model.module.modules()):
-                around.enter_context(self.model.mode(training=False))
-            return self.model.observe(batch, taps)
+        with _constant(self.model.module) if self.gives.gradient else torch.no_grad():
+            if self.model.evaluating:  # a stage has seen to it for all of its passes
+                return self.model.observe(batch, taps)
+            with self.model.mode(training=False):
+                return self.model.observe(batch, taps)
 
     def models(self) -> list[Model]:
         """The model."""

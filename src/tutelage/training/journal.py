@@ -79,7 +79,10 @@ class Journal:
 
     def add(self, name: str, value: Tensor) -> None:
         """Gather this process's share of a term's mean over a step, or of a note's."""
-        self.sums[name] = self.sums.get(name, 0.0) + value.detach().to(self.exact)
+        if name in self.sums:
+            self.sums[name].add_(value.detach())  # adds in the sum's own precision
+        else:
+            self.sums[name] = value.detach().to(self.exact, copy=True)
         self.counted[name] = self.counted.get(name, 0) + 1
 
     def flush(self, step: int, epoch: int, lr: Mapping[str, float]) -> None:

@@ -64,6 +64,7 @@ class _Loop:
         self.fits = {name: learner.fit or self.stage.fit for name, learner in opened.learners.items()}
         self.slices = None if opened.order is None else Slices(opened.order, run.rank, run.ranks, run.options.micro_batch)
         self.parts = self.slices.parts if self.slices else 1
+        self.optimizers = opened.optimizers
         self.prefixed = len(opened.learners) > 1
         self.record: dict[str, list[Tensor]] = {}
         self.notes: dict[str, list[Tensor]] = {}
@@ -131,7 +132,7 @@ class _Loop:
             Step(run.place(batch), clock, self.named, opened.union, run.autocast, run.rank, micro, run.device)
             for micro, batch in enumerate(micros)
         ]
-        for name, optimizer in opened.optimizers.items():
+        for name, optimizer in self.optimizers.items():
             set_lr(optimizer, self.fits[name].factor(number, opened.steps))
         self.record, self.notes = {}, {}
         count = 0

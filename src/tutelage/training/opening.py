@@ -207,8 +207,8 @@ def _dry_run(run: Run, opened: Opened, name: str, learner: Learner, probe: Batch
                 leaf.build(student, teacher)
         learner.loss.to(run.device)
         trained |= {f"objective.{n}": p for n, p in learner.loss.named_parameters() if p.requires_grad}
-        with torch.autocast(run.device.type, enabled=False):
-            terms = terms_of(learner, step)
+        with run.plain():
+            terms = terms_of(learner, needs, step)
             total = sum((t.weight * mean_of(t) for t in terms), torch.zeros((), device=run.device))
         opened.masked[name] = {t.name: t for t in terms}
         if isinstance(total, Tensor) and total.requires_grad:
@@ -239,7 +239,7 @@ def _assemble(run: Run, opened: Opened, trained: Mapping[str, dict[str, nn.Param
             paces = {(learner.every, learner.repeat) for learner in own.values()}
             if len(paces) > 1:
                 raise BadInput(f"stage {stage.name!r}: learners that step together need the same `every` and `repeat`; {names} differ")
-            trainee = Trainee(own, run.device.type)
+            trainee = Trainee(own, run.plain)
             new = [n for n in names if n not in optimizers]
             fresh = [make_optimizer(own[n].fit or stage.fit, trained[n], own[n].groups) for n in new]
             _only_these(trainee, [p for n in names for p in trained[n].values()])

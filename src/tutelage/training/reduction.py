@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from tutelage.errors import BadInput
-from tutelage.objectives import Objective, Term, count_of
+from tutelage.objectives import Objective, Term, count_of, safe_count
 from tutelage.signals import Batch
 from tutelage.training.plan import Learner
 from tutelage.training.run import Run
@@ -99,4 +99,4 @@ def whole(run: Run, counts: Sequence[Counts]) -> Counts:
     if run.ranks > 1 and totals:
         stacked = torch.stack([torch.as_tensor(c, dtype=torch.float32, device=run.device) for c in totals.values()])
         totals = dict(zip(totals, run.total(stacked).unbind(), strict=True))
-    return {k: torch.where(c > 0, c, torch.ones_like(c)) if isinstance(c, Tensor) else (c or 1.0) for k, c in totals.items()}
+    return {key: safe_count(count) for key, count in totals.items()}

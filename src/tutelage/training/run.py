@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import signal
 import threading
@@ -19,6 +20,7 @@ from tutelage.training.options import RunOptions
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
+Context = Callable[[], contextlib.AbstractContextManager[Any]]
 Watch = Callable[[Model], Mapping[str, float]]
 
 
@@ -52,8 +54,10 @@ class Run:
         self.identity = dict(identity or {})
         self.accelerator = accelerator or make_accelerator(self.options)
         self.stop_signal: int | None = None
-        # the context itself costs as much as a small layer, so it is only entered where it does something
-        self.autocast = contextlib.nullcontext if self.accelerator.mixed_precision == "no" else self.accelerator.autocast
+        mixed = self.accelerator.mixed_precision != "no"
+        # around models and around terms; a context costs as much as a small layer, so it is only entered where it does something
+        self.autocast: Context = self.accelerator.autocast if mixed else contextlib.nullcontext
+        self.plain: Context = functools.partial(torch.autocast, self.device.type, enabled=False) if mixed else contextlib.nullcontext
         self._plain = self.accelerator.scaler is None and self.accelerator.distributed_type in ("NO", "MULTI_CPU", "MULTI_GPU")
 
     def backward(self, loss: torch.Tensor) -> None:

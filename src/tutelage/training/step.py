@@ -88,6 +88,8 @@ class Step:
 
     def forget(self, updated: Collection[Model]) -> None:
         """Drop the signals of models that were updated, of teachers that stand on them, and whatever holds a graph."""
+        if not self._remembered:
+            return
         gone = {id(m.module) for m in updated}
 
         def stale(who: Any, signals: Signals) -> bool:

@@ -6,13 +6,14 @@ the wrapper. Reduction: sums here, counts over the whole optimizer step in the l
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from typing import Any
 
-import torch
 from torch import nn
 
 from tutelage.errors import BadInput
-from tutelage.objectives import Objective, Term
+from tutelage.objectives import Needs, Objective, Term
 from tutelage.training.plan import Learner
 from tutelage.training.step import Step
 
@@ -22,12 +23,13 @@ class Trainee(nn.Module):
 
     Args:
         learners: by name.
-        device_type: of the device, for switching autocast off around the terms.
+        plain: a context without autocast, for the terms; models switch it on for their own passes.
     """
 
-    def __init__(self, learners: Mapping[str, Learner], device_type: str) -> None:
+    def __init__(self, learners: Mapping[str, Learner], plain: Callable[[], AbstractContextManager[Any]]) -> None:
         super().__init__()
-        self.learners, self.device_type = dict(learners), device_type
+        self.learners, self.plain = dict(learners), plain
+        self.needs = {name: learner.loss.needs() for name, learner in learners.items() if isinstance(learner.loss, Objective)}
         modules: list[nn.Module] = []
         for learner in learners.values():
             modules += [model.module for model in learner.models.values()]
@@ -37,27 +39,21 @@ class Trainee(nn.Module):
 
     def forward(self, step: Step) -> dict[str, list[Term] | None]:
         """The terms of each learner on a micro-batch; None for a learner that is not updated this time."""
-        # models switch autocast on for their own passes: a KL under it would come out in bfloat16
-        with torch.autocast(self.device_type, enabled=False):
+        with self.plain():  # a KL under autocast would come out in bfloat16
             return {name: self._terms(name, learner, step) for name, learner in self.learners.items()}
 
-    @staticmethod
-    def _terms(name: str, learner: Learner, step: Step) -> list[Term] | None:
-        if not isinstance(learner.loss, Objective):
-            terms = learner.loss(step)
-        else:
-            terms = terms_of(learner, step)
+    def _terms(self, name: str, learner: Learner, step: Step) -> list[Term] | None:
+        terms = terms_of(learner, self.needs[name], step) if name in self.needs else learner.loss(step)
         names = [t.name for t in terms or ()]
-        twice = next((n for n in names if names.count(n) > 1), None)
-        if twice is not None:
+        if len(set(names)) < len(names):
+            twice = next(n for n in names if names.count(n) > 1)
             raise BadInput(f"learner {name!r} has two terms named {twice!r}; tell them apart with .named('...')")
         return terms
 
 
-def terms_of(learner: Learner, step: Step) -> list[Term]:
-    """Ask the student, then the teacher, then the objective."""
+def terms_of(learner: Learner, needs: Needs, step: Step) -> list[Term]:
+    """Ask the teacher, then the student, then the objective; in this order the student is served from the memory that the teacher freed."""
     assert isinstance(learner.loss, Objective)
-    needs = learner.loss.needs()
     teacher = None
     if needs.teacher is not None and learner.teacher is not None:
         teacher = step.signals(learner.teacher, needs.teacher)
