@@ -280,3 +280,22 @@ def test_a_source_must_write_its_methods():
     for call in (len, Source.labels, Source.fingerprint, lambda s: s.batch(positions(0))):
         with pytest.raises(NotImplementedError):
             call(Source())
+
+
+def test_our_error_in_a_loader_worker_reaches_the_user_as_one_sentence():
+    """A worker's traceback inside the message would bury what is wrong with the data."""
+    from tutelage.data.loader import Slices, batches
+    from tutelage.data.order import Order
+
+    class Odd(torch.utils.data.Dataset):
+        def __len__(self):
+            return 5
+
+        def __getitem__(self, i):
+            return (1, 2, 3)
+
+    source = Indexed(Odd(), "odd", labels=torch.zeros(5))
+    with pytest.raises(BadInput) as raised:
+        next(batches(source, Slices(Order(5, 2, 0, "s")), seed=0, start=0, stop=2, workers=1))
+    assert "\n" not in str(raised.value)
+    assert "odd is a tuple" in str(raised.value)

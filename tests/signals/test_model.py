@@ -304,3 +304,14 @@ def test_a_model_that_computes_with_its_weights_has_no_skeleton():
         return net
 
     assert Model(computing).skeleton() is None
+
+
+def test_a_copy_made_while_hooks_are_installed_has_none_of_them(rng):
+    """A snapshot taken within a stage would write its own signals into those of the original."""
+    model = Model(nn.Sequential(nn.Linear(3, 5), nn.Linear(5, 2)))
+    batch = {"id": torch.arange(4), "x": torch.randn(4, 3, generator=rng)}
+    with model.watching({"0", "1"}, batch):
+        twin = model.copy()
+        assert all(not part._forward_hooks for part in twin.module.modules())
+        shown = model.observe(batch, {"0", "1"})
+    torch.testing.assert_close(twin.observe(batch, {"0"})["0"], shown["0"])

@@ -15,8 +15,9 @@ from jsonargparse import ActionConfigFile, ActionYesNo
 from tutelage.cli.console import console
 from tutelage.cli.parser import Parser, dashes_to_underscores
 from tutelage.errors import BadInput, MissingFile
-from tutelage.jobs.distill import Result, distill, settled
+from tutelage.jobs.distill import Result, distill
 from tutelage.jobs.folder import read_config
+from tutelage.jobs.settings import settled
 from tutelage.recipes import knobs, load, roles
 from tutelage.training import Fit, Plan, RunOptions
 

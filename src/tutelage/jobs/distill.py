@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import sys
 from collections.abc import Callable, Mapping
@@ -12,12 +11,13 @@ from typing import Any
 
 import torch
 
-from tutelage.data import Data, Source
-from tutelage.errors import BadInput, nearest
-from tutelage.evaluation import Predictions, difference, measure, predict, size_of
+from tutelage.data import Data
+from tutelage.errors import BadInput
+from tutelage.evaluation import measure, predict
 from tutelage.jobs import estimate, folder, specs
+from tutelage.jobs.report import report_of, say_before
+from tutelage.jobs.settings import chosen_knobs, plain, settled
 from tutelage.randomness import derive
-from tutelage.recipes import knobs as knobs_of
 from tutelage.recipes import load, roles
 from tutelage.recipes.alone import alone
 from tutelage.signals import Model
@@ -92,7 +92,7 @@ def distill(
     studied = specs.data_from(data)
     given = {"teacher": teacher, "student": student, **{r: settings.pop(r) for r in roles(function) if r in settings}}
     handles = _handles(function, name, given, studied, seed, trust_code)
-    chosen = _knobs(function, name, settings)
+    chosen = chosen_knobs(function, name, settings)
     plan = function(**_roles(function, handles, studied), **chosen)
     product = plan.product
     labelled = studied.train.labels() is not None
@@ -115,7 +115,7 @@ def distill(
     identity = {
         "recipe": name,
         "roles": {r: str(given[r]) if isinstance(given[r], (str, Path)) else m.name for r, m in handles.items()},
-        "knobs": {k: _plain(v) for k, v in chosen.items()},
+        "knobs": {k: plain(v) for k, v in chosen.items()},
         "data": studied.fingerprint(),
     }
     teachers = {r: m for r, m in handles.items() if r != "student"}
@@ -142,14 +142,14 @@ def distill(
         folder.write_environment(place, seed)
     for label, each in plans.items():
         if label == "student":
-            _before(teachers, product, studied, accelerator.device, options.quiet or not accelerator.is_main_process)
+            say_before(teachers, product, studied, accelerator.device, options.quiet or not accelerator.is_main_process)
         if accelerator.is_main_process and not options.quiet:
             print(f"{label}: {each.product.name}, {sum(s.updates() for s in each.parts)} updates", file=sys.stderr)
         train(each, runs[label])
         if accelerator.is_main_process:
             folder.write_model(place if label == "student" else place / label, each.product, {"classes": list(studied.classes)})
     accelerator.wait_for_everyone()
-    report = _report(plans, teachers, studied, accelerator.device, {"recipe": name, "seed": seed, "data": studied.name})
+    report = report_of(plans, teachers, studied, accelerator.device, {"recipe": name, "seed": seed, "data": studied.name})
     if accelerator.is_main_process:
         write_text_atomically(place / "report.json", json.dumps(report, indent=1))
     return Result(product, place, report)
@@ -209,27 +209,6 @@ def _roles(function: Callable[..., Plan], handles: Mapping[str, Model], data: Da
     return made
 
 
-def _knobs(function: Callable[..., Plan], name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
-    known = knobs_of(function)
-    for key in settings:
-        if key not in known:
-            raise BadInput(f"recipe {name} has no knob {key!r}{nearest(key, known)}; it has {', '.join(known)}")
-    chosen = {k: settings.get(k, p.default) for k, p in known.items()}
-    for key, value in chosen.items():
-        default = known[key].default
-        if isinstance(default, Fit) and isinstance(value, Mapping):
-            unknown = [k for k in value if k not in {f.name for f in dataclasses.fields(Fit)}]
-            if unknown:
-                raise BadInput(f"{key} has no knob {unknown[0]!r}{nearest(unknown[0], [f.name for f in dataclasses.fields(Fit)])}")
-            changed = dict(value)
-            if "steps" in changed and "epochs" not in changed:
-                changed["epochs"] = None
-            elif "epochs" in changed and "steps" not in changed:
-                changed["steps"] = None
-            chosen[key] = replace(default, **changed)
-    return chosen
-
-
 def _plans(
     plan: Plan, function: Callable[..., Plan], untrained: list[Model], teacher_fit: Fit, baseline: bool, data: Data
 ) -> dict[str, Plan]:
@@ -258,75 +237,3 @@ def _watch(data: Data, device: torch.device) -> Callable[[Model], Mapping[str, f
     if source is None:
         return None
     return lambda model: measure(predict(model, source, device=device))
-
-
-def _before(teachers: Mapping[str, Model], student: Model, data: Data, device: torch.device, quiet: bool) -> None:
-    """Say, before anything is taught, how good the teacher is and how far the student stands from it: a wrong input shows here."""
-    source = data.validation or data.test
-    if quiet or source is None:
-        return
-    for role, model in teachers.items():
-        shown = predict(model, source, device=device)
-        numbers = measure(shown)
-        now = predict(student, source, device=device)
-        if now.logits.shape != shown.logits.shape:
-            continue  # the dry run refuses this with a better message
-        agreement = measure(now, shown)["agreement"]
-        if "accuracy" in numbers:
-            print(f"before: the {role} is right on {numbers['accuracy']:.1%} of {source.name}", file=sys.stderr, end="; ")
-        else:
-            print("before:", file=sys.stderr, end=" ")
-        print(f"the student agrees with it on {agreement:.1%}", file=sys.stderr)
-
-
-def _report(
-    plans: Mapping[str, Plan], teachers: Mapping[str, Model], data: Data, device: torch.device, about: Mapping[str, Any]
-) -> dict[str, Any]:
-    split, source = _last_split(data)
-    report: dict[str, Any] = {"format": 1, **about, "split": split, "samples": len(source)}
-    shown: Predictions | None = None
-    for role, model in teachers.items():
-        said = predict(model, source, device=device)
-        shown = shown or said
-        report[role] = {**measure(said), **size_of(model.module)}
-    ended: dict[str, Predictions] = {}
-    for label, key in (("baseline", "alone"), ("student", "student")):
-        if label in plans:
-            plan = plans[label]
-            ended[key] = predict(plan.product, source, device=device)
-            numbers = measure(ended[key], shown)
-            report[key] = {**numbers, **size_of(plan.product.module), "updates": plan.updates(plan.product)}
-    if len(ended) == 2:
-        report["taught_minus_alone"] = difference(ended["student"], ended["alone"])
-    return report
-
-
-def _last_split(data: Data) -> tuple[str, Source]:
-    if data.test is not None:
-        return "test", data.test
-    return ("validation", data.validation) if data.validation is not None else ("train", data.train)
-
-
-def settled(recipe: str, function: Callable[..., Plan], given: Mapping[str, Any], teacher_fit: Fit, options: RunOptions) -> dict[str, Any]:
-    """All settings of a job as a flat mapping, defaults filled in, that the command line reads back as a config file.
-
-    Args:
-        recipe: its name.
-        function: the recipe.
-        given: what was given: roles, data, out, seed, train_teacher, baseline, and knobs.
-        teacher_fit: of the teacher's training.
-        options: where and how fast.
-    """
-    jobs = {"out": None, "seed": 0, "train_teacher": False, "baseline": True}
-    own = {k: v for k, v in given.items() if k in roles(function) or k in ("data", *jobs)}
-    passing = ("dry_run", "trust_code", "recipe")
-    chosen = _knobs(function, recipe, {k: v for k, v in given.items() if k not in own and k not in passing})
-    # objects made in Python are named in words; the command line refuses those
-    named = {r: str(v) if isinstance(v, (str, Path)) else f"<{type(v).__name__} given in Python>" for r, v in own.items() if r not in jobs}
-    settings = {"data": "digits", **named, "recipe": recipe, **jobs, **{k: v for k, v in own.items() if k in jobs}}
-    settings |= {"teacher_fit": _plain(teacher_fit), **{k: _plain(v) for k, v in chosen.items()}, **dataclasses.asdict(options)}
-    return {k: v for k, v in settings.items() if k != "out" or v is not None}
-
-
-def _plain(value: Any) -> Any:
-    return dataclasses.asdict(value) if dataclasses.is_dataclass(value) and not isinstance(value, type) else value

@@ -1,0 +1,66 @@
+"""Settings of a job: the recipe's knobs with what the user changed, and all of it as a file that runs the job again."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from tutelage.errors import BadInput, nearest
+from tutelage.recipes import knobs as knobs_of
+from tutelage.recipes import roles
+from tutelage.training import Fit, Plan, RunOptions
+
+
+def chosen_knobs(function: Callable[..., Plan], name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """A recipe's knobs: its defaults, with what was given; a mapping for a Fit changes only what it names.
+
+    Raises:
+        BadInput: a knob that the recipe, or the Fit, does not have; names the nearest.
+    """
+    known = knobs_of(function)
+    for key in settings:
+        if key not in known:
+            raise BadInput(f"recipe {name} has no knob {key!r}{nearest(key, known)}; it has {', '.join(known)}")
+    chosen = {k: settings.get(k, p.default) for k, p in known.items()}
+    for key, value in chosen.items():
+        default = known[key].default
+        if isinstance(default, Fit) and isinstance(value, Mapping):
+            unknown = [k for k in value if k not in {f.name for f in dataclasses.fields(Fit)}]
+            if unknown:
+                raise BadInput(f"{key} has no knob {unknown[0]!r}{nearest(unknown[0], [f.name for f in dataclasses.fields(Fit)])}")
+            changed = dict(value)
+            if "steps" in changed and "epochs" not in changed:
+                changed["epochs"] = None
+            elif "epochs" in changed and "steps" not in changed:
+                changed["steps"] = None
+            chosen[key] = replace(default, **changed)
+    return chosen
+
+
+def settled(recipe: str, function: Callable[..., Plan], given: Mapping[str, Any], teacher_fit: Fit, options: RunOptions) -> dict[str, Any]:
+    """All settings of a job as a flat mapping, defaults filled in, that the command line reads back as a config file.
+
+    Args:
+        recipe: its name.
+        function: the recipe.
+        given: what was given: roles, data, out, seed, train_teacher, baseline, and knobs.
+        teacher_fit: of the teacher's training.
+        options: where and how fast.
+    """
+    jobs = {"out": None, "seed": 0, "train_teacher": False, "baseline": True}
+    own = {k: v for k, v in given.items() if k in roles(function) or k in ("data", *jobs)}
+    passing = ("dry_run", "trust_code", "recipe")
+    chosen = chosen_knobs(function, recipe, {k: v for k, v in given.items() if k not in own and k not in passing})
+    # objects made in Python are named in words; the command line refuses those
+    named = {r: str(v) if isinstance(v, (str, Path)) else f"<{type(v).__name__} given in Python>" for r, v in own.items() if r not in jobs}
+    settings = {"data": "digits", **named, "recipe": recipe, **jobs, **{k: v for k, v in own.items() if k in jobs}}
+    settings |= {"teacher_fit": plain(teacher_fit), **{k: plain(v) for k, v in chosen.items()}, **dataclasses.asdict(options)}
+    return {k: v for k, v in settings.items() if k != "out" or v is not None}
+
+
+def plain(value: Any) -> Any:
+    """A setting as plain JSON and YAML values: dataclasses become mappings."""
+    return dataclasses.asdict(value) if dataclasses.is_dataclass(value) and not isinstance(value, type) else value
