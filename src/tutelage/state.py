@@ -7,7 +7,7 @@ hidden in a closure is never begun, and reading it is an error.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -148,6 +148,29 @@ class LinearRamp(Controller):
 
     def __repr__(self) -> str:
         return f"linear_ramp({self.start}, {self.end}, over={self.over})"
+
+
+class PerEpoch(Controller):
+    """Changes once an epoch; build it with `per_epoch`."""
+
+    def __init__(self, function: Callable[[int, float], float]) -> None:
+        self.function = function
+
+    def begin(self, clock: Clock) -> None:
+        """Value = function(epoch, epochs)."""
+        self.value = float(self.function(clock.epoch, clock.epochs))
+
+
+def per_epoch(function: Callable[[int, float], float]) -> PerEpoch:
+    """A number that is a function of the epoch.
+
+    Args:
+        function: `(epoch, epochs) -> value`; the epoch of a step's first sample, counted from 0, and the passes that the stage amounts to.
+
+    Returns:
+        A controller.
+    """
+    return PerEpoch(function)
 
 
 def linear_ramp(start: float, end: float, over: float = 1.0) -> LinearRamp:

@@ -18,6 +18,7 @@ from tutelage.recipes import load, recipe
 from tutelage.recipes.alone import alone
 from tutelage.recipes.fitnets import fitnets
 from tutelage.recipes.hinton_kd import hinton_kd
+from tutelage.recipes.ps_kd import ps_kd
 from tutelage.training import Plan
 
 FIT = Fit(steps=6, batch_size=5, optimizer="sgd", lr=0.1, momentum=0.0, weight_decay=0.0, schedule="constant")
@@ -181,6 +182,34 @@ def test_alone_starts_at_the_entropy_of_a_fair_guess(data):
     loss = alone(flat, data).parts[0].named["student"].loss
     batch = data.train.batch(torch.arange(17))
     assert loss(flat.observe(batch, {"logits"}), None, batch).item() == pytest.approx(math.log(3))
+
+
+@pytest.mark.parametrize(("alpha", "steps"), [(0.0, 9), (0.8, 3)])
+def test_ps_kd_without_a_past_equals_training_alone_bit_for_bit(data, alpha, steps):
+    """The card: alpha 0, or a single epoch, in which the past is the label."""
+    fit = Fit(steps=steps, batch_size=5, optimizer="sgd", lr=0.1)
+    ours = go(ps_kd(Model(lambda: net(), seed=1), data, alpha=alpha, fit=fit))
+    plain = go(alone(Model(lambda: net(), seed=1), data, fit=fit))
+    for a, b in zip(ours.parameters(), plain.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_ps_kd_equals_a_loop_with_a_table_by_id(data):
+    """Guards the schedule, the visit that is stored, and the key of the table."""
+    student = Model(lambda: net(), seed=1)
+    expected = student.fresh(1).module
+    table = torch.eye(3)[data.train.columns["y"]]
+    steps, size = 13, len(data.train)
+
+    def loss(module, batch, step):
+        z = module(batch["x"])
+        share = 0.8 * min(1.0, (step * 5 // size + 1) / (steps * 5 / size))
+        target = (1 - share) * torch.eye(3)[batch["y"]] + share * table[batch["id"]]
+        table[batch["id"]] = z.detach().softmax(1)
+        return -(target * z.log_softmax(1)).sum(1).mean()
+
+    fit = Fit(steps=steps, batch_size=5, optimizer="sgd", lr=0.1, momentum=0.0, weight_decay=0.0, schedule="constant")
+    same(go(ps_kd(student, data, fit=fit)), by_hand(expected, data, loss, steps=steps, stage="train"))
 
 
 def test_a_recipe_without_a_default_for_a_knob_is_refused():

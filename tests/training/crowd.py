@@ -14,11 +14,23 @@ from torch import nn
 
 from tutelage.data import Table
 from tutelage.errors import TutelageError
-from tutelage.objectives import CrossEntropy, Match, Needs, Objective, Term, cosine, mse, regressor, soft_targets
+from tutelage.objectives import (
+    CrossEntropy,
+    Match,
+    Needs,
+    Objective,
+    Term,
+    cosine,
+    label_mix,
+    mse,
+    probability_cross_entropy,
+    regressor,
+    soft_targets,
+)
 from tutelage.randomness import seeded
 from tutelage.signals import Model
 from tutelage.state import Controller, Stateful
-from tutelage.teachers import Frozen
+from tutelage.teachers import Frozen, PastSelf
 from tutelage.training import Fit, Learner, Plan, Run, RunOptions, Stage, train
 
 
@@ -128,7 +140,20 @@ def pair(order, drop: float = 0.0, stop: tuple[int, int] = (-1, -1)):
     return Plan([stage], a), RunOptions(device="cpu", quiet=True, log_every=5, checkpoint_every=100), watcher
 
 
+def past():
+    """A student and its own past, whose table both processes must fill."""
+    draw = torch.Generator().manual_seed(4)
+    data = Table({"x": torch.randn(23, 3, generator=draw), "y": torch.randint(5, (23,), generator=draw)})
+    student, before = net(1, 6), PastSelf(5)
+    loss = Match("logits", "probabilities", by=probability_cross_entropy(), target=label_mix(0.7), name="past")
+    watcher = Watcher([student], [loss])
+    fit = Fit(steps=12, batch_size=7, optimizer="sgd", lr=0.5)
+    plan = Plan([Stage("past", Learner(student, loss, before), fit, data, parts=[watcher])], student)
+    return plan, RunOptions(device="cpu", quiet=True, log_every=1, share_every=0), watcher
+
+
 CASES = {
+    "past": past,
     "tokens": lambda: tokens(8, None),
     "uneven": lambda: tokens(7, None),
     "uneven-micro": lambda: tokens(7, 2),

@@ -37,7 +37,7 @@ def train_in_two(folder: Path, cases: list[str]) -> None:
 def two(tmp_path_factory):
     """What each of two processes saw of each case."""
     folder = tmp_path_factory.mktemp("two")
-    cases = ["tokens", "uneven", "uneven-micro", "turns", "together", "dropout", "stopped", "stopped-again"]
+    cases = ["past", "tokens", "uneven", "uneven-micro", "turns", "together", "dropout", "stopped", "stopped-again"]
     train_in_two(folder, cases)
     seen = {p.stem: torch.load(p, weights_only=True) for p in folder.glob("*.pt")}
     return folder, {case: [seen[f"{case}-rank{rank}"] for rank in (0, 1)] for case in crowd["CASES"]}
@@ -65,6 +65,15 @@ def test_gradients_and_weights_of_all_that_is_trained_are_equal_on_both_processe
     assert same_bits(first["weights"], second["weights"])
     assert same_bits(first["gradients"], second["gradients"])
     assert not same_bits(first["weights"][:1], first["weights"][1:2])
+
+
+def test_the_past_self_of_two_processes_is_that_of_one(two, tmp_path):
+    """A sample is met by another process in the next epoch; a table per process would give it its label for ever."""
+    crowd["go"]("past", tmp_path)
+    assert_same_curves(lines(tmp_path, "past"), lines(two[0], "past"))
+    assert len({line["terms"]["past"] for line in lines(tmp_path, "past")}) == 12
+    first, second = two[1]["past"]
+    assert same_bits(first["weights"], second["weights"])
 
 
 @pytest.mark.parametrize("case", ["tokens", "uneven", "turns", "together"])

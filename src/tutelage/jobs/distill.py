@@ -93,11 +93,11 @@ def distill(
     given = {"teacher": teacher, "student": student, **{r: settings.pop(r) for r in roles(function) if r in settings}}
     handles = _handles(function, name, given, studied, seed, trust_code)
     chosen = chosen_knobs(function, name, settings)
-    plan = function(**_roles(function, handles, studied), **chosen)
-    product = plan.product
     labelled = studied.train.labels() is not None
     if function.about.needs_labels and not labelled:  # type: ignore[attr-defined]
         raise BadInput(f"recipe {name} needs labels, but {studied.name} has none; choose a recipe without, such as hinton-kd with alpha=1")
+    plan = function(**_roles(function, handles, studied), **chosen)
+    product = plan.product
     frozen = [m for r, m in handles.items() if r != "student"]
     raw = [r for r, m in handles.items() if r != "student" and m.weights is None and m.spec is not None]
     if raw and not train_teacher:

@@ -3,7 +3,7 @@
 from tutelage.objectives.connectors import Connector, regressor, valid_conv
 from tutelage.objectives.features import cosine, mse
 from tutelage.objectives.labels import CrossEntropy
-from tutelage.objectives.logits import soft_cross_entropy, soft_targets
+from tutelage.objectives.logits import label_mix, probability_cross_entropy, soft_cross_entropy, soft_targets
 from tutelage.objectives.match import Distance, Match
 from tutelage.objectives.objective import Needs, Objective, Over, Shapes, Term, count_of, mean_of, safe_count, sum_of
 
@@ -19,8 +19,10 @@ __all__ = [
     "Term",
     "cosine",
     "count_of",
+    "label_mix",
     "mean_of",
     "mse",
+    "probability_cross_entropy",
     "regressor",
     "safe_count",
     "soft_cross_entropy",

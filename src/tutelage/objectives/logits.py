@@ -7,15 +7,18 @@ Shapes: B batch, T positions, V classes or vocabulary.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Literal
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from tutelage.errors import BadInput
 from tutelage.objectives.match import Distance
 from tutelage.objectives.objective import alike
-from tutelage.state import Controller, Number
+from tutelage.signals import Batch, Signals
+from tutelage.state import Controller, Number, value_of
 
 
 def kl_divergence(student_BV: Tensor, teacher_BV: Tensor, temperature: float = 1.0, direction: str = "forward") -> Tensor:
@@ -108,6 +111,50 @@ def soft_cross_entropy(temperature: Number = 1.0, scaled: bool = True) -> Distan
         return soft_ce(student_BV, teacher_BV, temperature, scaled)
 
     return Distance(fn, {"temperature": temperature}, name="soft_cross_entropy")
+
+
+def probability_cross_entropy() -> Distance:
+    """Cross entropy of the student's distribution under target probabilities: -sum_v p_v log q_v, without a temperature.
+
+    Returns:
+        A distance, per row: logits (B, V) against probabilities (B, V) gives (B,). The target is not checked to sum to 1.
+
+    Raises:
+        ShapeMismatch: the sides differ in shape.
+
+    Relations: equals `CrossEntropy` where the target is one-hot, and `soft_cross_entropy` at temperature 1 where it is a softmax.
+    """
+
+    def fn(student_BV: Tensor, target_BV: Tensor) -> Tensor:
+        student_BV, target_BV = alike("probabilities", student_BV, target_BV)
+        return -(target_BV * F.log_softmax(student_BV, dim=-1)).sum(-1)
+
+    return Distance(fn, name="probability_cross_entropy")
+
+
+@dataclass(frozen=True)
+class LabelMix:
+    """A target between label and teacher; build it with `label_mix`."""
+
+    share: Number
+
+    def __call__(self, teacher: Signals, batch: Batch) -> Tensor:
+        """(1 - share) * label + share * probabilities, of shape (B, V)."""
+        told_BV, y = teacher["probabilities"], batch["y"]
+        label_BV = (y if y.is_floating_point() else F.one_hot(y.long(), told_BV.shape[-1])).to(told_BV.dtype)
+        # from the label towards the teacher: where the two are one, the label comes out to the last bit
+        return torch.lerp(label_BV, told_BV, value_of(self.share))
+
+
+def label_mix(share: Number) -> LabelMix:
+    """A target for Match: a mixture of the label and the teacher's tap "probabilities".
+
+    Args:
+        share: of the teacher, in [0, 1]; a number or a controller.
+
+    Source: Kim et al., 2021, eq. 3.
+    """
+    return LabelMix(share)
 
 
 def check_temperature(where: str, temperature: Number) -> None:
