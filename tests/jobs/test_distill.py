@@ -93,6 +93,17 @@ def test_without_labels_there_is_no_baseline(pairs, tmp_path):
         distill(TwoInputs(8), TwoInputs(2), bare, recipe="fitnets", out=tmp_path / "p")
 
 
+def test_all_generations_are_kept_and_their_ensemble_is_measured(tmp_path):
+    """Each generation is a run folder's worth of model that can teach again."""
+    words = {"recipe": "born-again", "generations": 2, "fit": {"steps": 3}, "out": tmp_path / "o", "options": QUIET}
+    report = distill("cnn:width=2", "cnn:width=3", train_teacher=True, teacher_fit=Fit(steps=2), **words).report
+    assert set(report["ensemble"]) == {"accuracy", "nll", "agreement"}
+    kept = [model_from(tmp_path / "o/also" / f"generation-{n}", "teacher", data=data_from("digits"), seed=0).module for n in (1, 2)]
+    product = model_from(tmp_path / "o", "teacher", data=data_from("digits"), seed=0).module
+    assert torch.equal(kept[1].head.weight, product.head.weight)
+    assert not torch.equal(kept[0].head.weight, product.head.weight)
+
+
 def test_a_recipe_function_and_an_unknown_knob(pairs):
     """Python users pass the function itself; a misspelt knob is not swallowed by **settings."""
     from tutelage.recipes.hinton_kd import hinton_kd

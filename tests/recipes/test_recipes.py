@@ -16,6 +16,7 @@ from tutelage.errors import BadInput, MissingFile
 from tutelage.randomness import seeded
 from tutelage.recipes import load, recipe
 from tutelage.recipes.alone import alone
+from tutelage.recipes.born_again import born_again
 from tutelage.recipes.fitnets import fitnets
 from tutelage.recipes.hinton_kd import hinton_kd
 from tutelage.recipes.ps_kd import ps_kd
@@ -210,6 +211,49 @@ def test_ps_kd_equals_a_loop_with_a_table_by_id(data):
 
     fit = Fit(steps=steps, batch_size=5, optimizer="sgd", lr=0.1, momentum=0.0, weight_decay=0.0, schedule="constant")
     same(go(ps_kd(student, data, fit=fit)), by_hand(expected, data, loss, steps=steps, stage="train"))
+
+
+@pytest.mark.parametrize("arm", ["ban", "ban+l", "cwtm", "dkpp"])
+def test_born_again_trains_each_generation_from_new_weights_on_the_one_before(data, arm):
+    """Fresh weights of another seed, and a teacher that stays as it ended."""
+    teacher, student = Model(net(4)), Model(lambda: net(), seed=1)
+    plan = born_again(Frozen(teacher), student, data, generations=2, arm=arm, fit=FIT)
+    first, second = plan.also["generation-1"], plan.also["generation-2"]
+    assert plan.product is second
+    assert not student.built
+    drawn = [m.fresh(m.seed).module[0].weight.clone() for m in (first, second)]
+    assert not torch.equal(*drawn)
+    train(Plan([plan.parts[0]], first), Run(options=RunOptions(quiet=True, share_every=0), seed=2))
+    ended = [p.clone() for p in first.module.parameters()]
+    assert not torch.equal(first.module[0].weight, drawn[0])
+    go(Plan([plan.parts[1]], second))
+    assert all(torch.equal(a, b) for a, b in zip(ended, first.module.parameters(), strict=True))
+    batch = data.train.batch(torch.arange(5))
+    mean = torch.stack([m.module(batch["x"]).softmax(1) for m in (first, second)]).mean(0)
+    torch.testing.assert_close(plan.also["ensemble"].signals(batch, {"logits"})["logits"].exp(), mean)
+
+
+def test_born_again_ban_has_the_gradient_of_hinton_kd_without_labels(data):
+    """Its relation to a neighbour: alpha 1 and temperature 1."""
+    teacher, student = Frozen(Model(net(8))), Model(lambda: net(), seed=1)
+    plan = born_again(teacher, student, data, generations=1, arm="ban", fit=FIT)
+    twin = plan.product.fresh(plan.product.seed)
+    kd = hinton_kd(teacher, twin, data, temperature=1.0, alpha=1.0, fit=FIT)
+    kd = kd.map(lambda stage: type(stage)("generation-1", stage.learners, stage.fit, stage.data))
+    same(go(plan), go(kd))
+
+
+def test_born_again_refuses_an_unknown_arm_and_no_generation(data):
+    """Before anything is built."""
+    for wrong in ({"arm": "bam"}, {"generations": 0}):
+        with pytest.raises(BadInput, match=next(iter(wrong))):
+            born_again(Frozen(Model(net(8))), Model(lambda: net()), data, **wrong)
+
+
+def test_born_again_asks_for_a_function_where_an_instance_was_given(data):
+    """Only a function can build the next generation."""
+    with pytest.raises(BadInput, match="give a function that makes it"):
+        born_again(Frozen(Model(net(8))), Model(net()), data)
 
 
 def test_a_recipe_without_a_default_for_a_knob_is_refused():

@@ -244,7 +244,7 @@ def _print_report(result: Result) -> None:
     names = {"teacher": "teacher", "alone": "student alone", "student": "student taught"}
     columns = [("accuracy", "accuracy", "{:.2%}"), ("nll", "nats a sample", "{:.3f}"), ("agreement", "agrees with teacher", "{:.2%}")]
     columns += [("parameters", "parameters", "{:,}"), ("bytes", "bytes", "{:,}")]
-    rows = [(names.get(k, k), v) for k, v in report.items() if isinstance(v, dict) and "parameters" in v]
+    rows = [(names.get(k, k), v) for k, v in report.items() if isinstance(v, dict) and "low" not in v]
     shown = [c for c in columns if any(c[0] in row for _, row in rows)]
     for _, title, _ in shown:
         table.add_column(title, justify="right")

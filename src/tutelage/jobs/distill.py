@@ -148,6 +148,10 @@ def distill(
         train(each, runs[label])
         if accelerator.is_main_process:
             folder.write_model(place if label == "student" else place / label, each.product, {"classes": list(studied.classes)})
+    if accelerator.is_main_process:
+        for kept, thing in plan.also.items():
+            if isinstance(thing, Model):
+                folder.write_model(place / "also" / kept, thing, {"classes": list(studied.classes)})
     accelerator.wait_for_everyone()
     report = report_of(plans, teachers, studied, accelerator.device, {"recipe": name, "seed": seed, "data": studied.name})
     if accelerator.is_main_process:

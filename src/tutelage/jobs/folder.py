@@ -94,7 +94,7 @@ def write_model(folder: Path, model: Model, about: Mapping[str, Any]) -> None:
     from safetensors.torch import save_model
 
     target = folder / "model"
-    target.mkdir(exist_ok=True)
+    target.mkdir(parents=True, exist_ok=True)
     beside = target / f".model.{os.getpid()}.tmp"
     save_model(model.module, str(beside))
     beside.replace(target / "model.safetensors")

@@ -11,6 +11,7 @@ import torch
 from tutelage.data import Data, Source
 from tutelage.evaluation import Predictions, difference, measure, predict, size_of
 from tutelage.signals import Model
+from tutelage.teachers import Teacher
 from tutelage.training import Plan
 
 
@@ -59,6 +60,9 @@ def report_of(
             ended[key] = predict(plan.product, source, device=device)
             numbers = measure(ended[key], shown)
             report[key] = {**numbers, **size_of(plan.product.module), "updates": plan.updates(plan.product)}
+    for name, thing in plans["student"].also.items():
+        if isinstance(thing, Teacher):  # an ensemble of what was made; the single models are kept, each under its name
+            report[name] = measure(predict(thing, source, device=device), shown)
     if len(ended) == 2:
         report["taught_minus_alone"] = difference(ended["student"], ended["alone"])
     return report

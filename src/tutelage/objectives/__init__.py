@@ -2,12 +2,14 @@
 
 from tutelage.objectives.connectors import Connector, regressor, valid_conv
 from tutelage.objectives.features import cosine, mse
-from tutelage.objectives.labels import CrossEntropy
-from tutelage.objectives.logits import label_mix, probability_cross_entropy, soft_cross_entropy, soft_targets
+from tutelage.objectives.labels import ConfidenceWeighted, CrossEntropy
+from tutelage.objectives.logits import probability_cross_entropy, soft_cross_entropy, soft_targets
 from tutelage.objectives.match import Distance, Match
 from tutelage.objectives.objective import Needs, Objective, Over, Shapes, Term, count_of, mean_of, safe_count, sum_of
+from tutelage.objectives.targets import label_mix, permuted_dark
 
 __all__ = [
+    "ConfidenceWeighted",
     "Connector",
     "CrossEntropy",
     "Distance",
@@ -22,6 +24,7 @@ __all__ = [
     "label_mix",
     "mean_of",
     "mse",
+    "permuted_dark",
     "probability_cross_entropy",
     "regressor",
     "safe_count",

@@ -83,3 +83,44 @@ class CrossEntropy(Objective):
             raise BadInput(f"term {self.name!r} needs labels, but the batch has no column 'y'; its columns are {sorted(batch)}")
         values = label_cross_entropy(student[self.tap], y, self.label_smoothing)
         return [Term(self.name, values, "sample" if values.ndim == 1 else "token", self.mask(batch))]
+
+
+class ConfidenceWeighted(Objective):
+    """Cross entropy with the labels, each sample weighted by how sure the teacher is of its own choice.
+
+    sum_s (w_s / sum_u w_u) CE(y_s, z_s), w_s the teacher's largest probability. The sums run over the
+    micro-batch, so the term depends on it.
+    The teacher says nothing about classes, even where its choice is wrong.
+
+    Args:
+        name: name of the term.
+
+    Source: Furlanello et al., "Born-Again Neural Networks", 2018, section 3.2 (CWTM).
+    Relations: equals `CrossEntropy` where the teacher is equally sure of all samples.
+    """
+
+    def __init__(self, *, name: str = "labels-by-confidence") -> None:
+        super().__init__()
+        self.name = name
+
+    def needs(self) -> Needs:
+        """Both sides' logits."""
+        return Needs(frozenset({"logits"}), frozenset({"logits"}))
+
+    def terms(self, student: Signals, teacher: Signals | None, batch: Batch) -> list[Term]:
+        """One term over the batch; ignored and masked samples weigh nothing."""
+        if teacher is None:
+            raise BadInput(f"term {self.name!r} weights by a teacher, but its learner has none; give Learner(..., teacher=...)")
+        y = batch.get("y")
+        if y is None:
+            raise BadInput(f"term {self.name!r} needs labels, but the batch has no column 'y'; its columns are {sorted(batch)}")
+        values_B = label_cross_entropy(student["logits"], y)
+        if values_B.ndim != 1:
+            raise ShapeMismatch(
+                f"term {self.name!r} weights samples, but the logits have shape {tuple(student['logits'].shape)}; expected (B, V)"
+            )
+        weights_B = raised(teacher["logits"]).detach().softmax(-1).amax(-1).to(values_B.dtype)
+        mask_B = CrossEntropy().mask(batch)
+        if mask_B is not None:
+            weights_B = weights_B * mask_B.to(weights_B.dtype)
+        return [Term(self.name, (weights_B * values_B).sum() / weights_B.sum().clamp(min=1e-12), "batch")]

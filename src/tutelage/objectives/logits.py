@@ -7,18 +7,15 @@ Shapes: B batch, T positions, V classes or vocabulary.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Literal
 
-import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from tutelage.errors import BadInput
 from tutelage.objectives.match import Distance
 from tutelage.objectives.objective import alike
-from tutelage.signals import Batch, Signals
-from tutelage.state import Controller, Number, value_of
+from tutelage.state import Controller, Number
 
 
 def kl_divergence(student_BV: Tensor, teacher_BV: Tensor, temperature: float = 1.0, direction: str = "forward") -> Tensor:
@@ -130,31 +127,6 @@ def probability_cross_entropy() -> Distance:
         return -(target_BV * F.log_softmax(student_BV, dim=-1)).sum(-1)
 
     return Distance(fn, name="probability_cross_entropy")
-
-
-@dataclass(frozen=True)
-class LabelMix:
-    """A target between label and teacher; build it with `label_mix`."""
-
-    share: Number
-
-    def __call__(self, teacher: Signals, batch: Batch) -> Tensor:
-        """(1 - share) * label + share * probabilities, of shape (B, V)."""
-        told_BV, y = teacher["probabilities"], batch["y"]
-        label_BV = (y if y.is_floating_point() else F.one_hot(y.long(), told_BV.shape[-1])).to(told_BV.dtype)
-        # from the label towards the teacher: where the two are one, the label comes out to the last bit
-        return torch.lerp(label_BV, told_BV, value_of(self.share))
-
-
-def label_mix(share: Number) -> LabelMix:
-    """A target for Match: a mixture of the label and the teacher's tap "probabilities".
-
-    Args:
-        share: of the teacher, in [0, 1]; a number or a controller.
-
-    Source: Kim et al., 2021, eq. 3.
-    """
-    return LabelMix(share)
 
 
 def check_temperature(where: str, temperature: Number) -> None:
