@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,14 @@ from jsonargparse import ActionConfigFile, ActionYesNo
 
 from tutelage.cli.console import console
 from tutelage.cli.parser import Parser, dashes_to_underscores
-from tutelage.errors import BadInput, MissingFile
+from tutelage.errors import BadInput
 from tutelage.jobs.distill import Result, distill
-from tutelage.jobs.folder import read_config
-from tutelage.jobs.settings import settled
+from tutelage.jobs.folder import read_config, read_settings
+from tutelage.jobs.settings import changed_fit, settled
 from tutelage.recipes import knobs, load, roles
 from tutelage.training import Fit, Plan, RunOptions
 
+TEACHER_FIT: Fit = inspect.signature(distill).parameters["teacher_fit"].default
 SHORTHANDS = {"epochs": "fit.epochs", "steps": "fit.steps", "lr": "fit.lr", "batch_size": "fit.batch_size"}
 
 EXAMPLES = """\
@@ -37,7 +39,7 @@ def run(words: Sequence[str]) -> int:
     words = dashes_to_underscores(words)
     resumed = _value(words, "resume")
     file = _value(words, "config")
-    settings = _config_file(Path(file)) if file else {}
+    settings = read_settings(Path(file), f"--config {file}") if file else {}
     if resumed:
         settings = read_config(Path(resumed))
     recipe = _value(words, "recipe") or settings.get("recipe") or "hinton-kd"
@@ -62,7 +64,7 @@ def run(words: Sequence[str]) -> int:
     for name in list(given):
         if isinstance(given[name], dict):
             given[name] = _one_duration(given[name], name, rest)
-    teacher_fit = _teacher_fit(given.pop("teacher_fit", {}))
+    teacher_fit = changed_fit(TEACHER_FIT, given.pop("teacher_fit", {}), "teacher_fit")
     if show:
         print(yaml.safe_dump(settled(recipe, function, given, teacher_fit, options), sort_keys=False), end="")
         return 0
@@ -116,18 +118,6 @@ def _without(words: Sequence[str], name: str) -> list[str]:
     return kept
 
 
-def _config_file(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise MissingFile(f"--config {path} does not exist")
-    try:
-        settings = yaml.safe_load(path.read_text())
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise BadInput(f"--config {path} is no YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(settings, dict):
-        raise BadInput(f"--config {path}: expected a mapping of options, found {type(settings).__name__}")
-    return settings
-
-
 def _expand(words: Sequence[str], function: Callable[..., Plan]) -> list[str]:
     """Write the shorthands out, where the recipe has a `fit`."""
     if "fit" not in knobs(function):
@@ -145,14 +135,6 @@ def _one_duration(fit: dict[str, Any], name: str, words: Sequence[str]) -> dict[
     if len(said) == 1:
         fit = {**fit, ({"epochs", "steps"} - said).pop(): None}
     return fit
-
-
-def _teacher_fit(given: dict[str, Any]) -> Fit:
-    if not given:
-        return inspect.signature(distill).parameters["teacher_fit"].default
-    if "steps" not in given and "epochs" not in given:
-        given = {**given, "epochs": 30}
-    return Fit(**given)
 
 
 def _parser(function: Callable[..., Plan], recipe: str) -> Parser:
@@ -188,7 +170,7 @@ def _parser(function: Callable[..., Plan], recipe: str) -> Parser:
         _flag(run, name, False, {p.arg_name: p.description for p in parse_docstring(RunOptions.__doc__ or "").params})
     parser.add_argument("--recipe", type=str, default="hinton-kd", metavar="NAME", help=help_of["recipe"])
     parser.add_function_arguments(function, skip=set(roles(function)), as_group=True)
-    parser.add_class_arguments(Fit, "teacher_fit", skip=set(), help=help_of["teacher_fit"], default={"epochs": 30})
+    parser.add_class_arguments(Fit, "teacher_fit", help=help_of["teacher_fit"], default=asdict(TEACHER_FIT))
     return parser
 
 

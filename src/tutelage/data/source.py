@@ -205,6 +205,13 @@ class Data:
                     f"{split} of {self.name} has the label {int(wrong[0])}, but there are {len(self.classes)} classes, counted from 0"
                 )
 
+    def class_count(self) -> int | None:
+        """Number of classes: those that are named, else what the training labels show; None without labels."""
+        labels = self.train.labels()
+        if self.classes or labels is None:
+            return len(self.classes) or None
+        return labels.shape[1] if labels.is_floating_point() else int(labels.max()) + 1
+
     def fingerprint(self) -> str:
         """A hash of all splits."""
         parts = [s.fingerprint() for s in (self.train, self.validation, self.test) if s is not None]

@@ -71,7 +71,7 @@ def measure(predictions: Predictions, teacher: Predictions | None = None) -> dic
     numbers: dict[str, float] = {}
     logits_NV, labels = predictions.logits, predictions.labels
     if labels is not None and logits_NV.ndim == 2:
-        hard = labels.argmax(-1) if labels.is_floating_point() else labels
+        hard = _hard(labels)
         numbers["accuracy"] = float(multiclass_accuracy(logits_NV, hard, logits_NV.shape[1], average="micro", ignore_index=-100))
         numbers["nll"] = float(F.cross_entropy(logits_NV, labels if labels.is_floating_point() else labels.long()))
     if teacher is not None:
@@ -89,9 +89,13 @@ def difference(first: Predictions, second: Predictions) -> dict[str, float] | No
     labels = first.labels
     if labels is None or first.logits.ndim != 2:
         return None
-    hard = labels.argmax(-1) if labels.is_floating_point() else labels
+    hard = _hard(labels)
     kept = hard != -100
     right = [(each.logits.argmax(-1) == hard)[kept].double() for each in (first, second)]
     gaps = right[0] - right[1]
     mean, half = float(gaps.mean()), 1.96 * float(gaps.std(correction=0)) / math.sqrt(max(len(gaps), 1))
     return {"accuracy": mean, "low": mean - half, "high": mean + half}
+
+
+def _hard(labels: Tensor) -> Tensor:
+    return labels.argmax(-1) if labels.is_floating_point() else labels

@@ -98,13 +98,13 @@ def distill(
         raise BadInput(f"recipe {name} needs labels, but {studied.name} has none; choose a recipe without, such as hinton-kd with alpha=1")
     plan = function(**_roles(function, handles, studied), **chosen)
     product = plan.product
-    frozen = [m for r, m in handles.items() if r != "student"]
-    raw = [r for r, m in handles.items() if r != "student" and m.weights is None and m.spec is not None]
+    teachers = {r: m for r, m in handles.items() if r != "student"}
+    raw = [r for r, m in teachers.items() if m.weights is None and m.spec is not None]
     if raw and not train_teacher:
         raise BadInput(f"the {raw[0]} {given[raw[0]]!r} has no trained weights; give a run folder, or train it first with --train-teacher")
     if train_teacher and not labelled:
         raise BadInput(f"--train-teacher needs labels, but {studied.name} has none")
-    plans = _plans(plan, function, frozen if train_teacher else [], teacher_fit, baseline and labelled, studied)
+    plans = _plans(plan, function, list(teachers.values()) if train_teacher else [], teacher_fit, baseline and labelled, studied)
     if dry_run:
         return Result(None, None, rows=estimate.rows(plans, studied))
 
@@ -118,11 +118,11 @@ def distill(
         "knobs": {k: plain(v) for k, v in chosen.items()},
         "data": studied.fingerprint(),
     }
-    teachers = {r: m for r, m in handles.items() if r != "student"}
     watch = _watch(studied, accelerator.device)
+    places = {label: place if label == "student" else place / label for label in plans}
     runs = {
         label: Run(
-            place if label == "student" else place / label,
+            places[label],
             seed=seed,
             options=options,
             watch=watch,
@@ -147,11 +147,11 @@ def distill(
             print(f"{label}: {each.product.name}, {sum(s.updates() for s in each.parts)} updates", file=sys.stderr)
         train(each, runs[label])
         if accelerator.is_main_process:
-            folder.write_model(place if label == "student" else place / label, each.product, {"classes": list(studied.classes)})
+            folder.write_model(places[label], each.product, studied.classes)
     if accelerator.is_main_process:
         for kept, thing in plan.also.items():
             if isinstance(thing, Model):
-                folder.write_model(place / "also" / kept, thing, {"classes": list(studied.classes)})
+                folder.write_model(place / "also" / kept, thing, studied.classes)
     accelerator.wait_for_everyone()
     report = report_of(plans, teachers, studied, accelerator.device, {"recipe": name, "seed": seed, "data": studied.name})
     if accelerator.is_main_process:

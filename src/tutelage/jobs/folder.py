@@ -6,7 +6,7 @@ import json
 import os
 import platform
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -64,13 +64,29 @@ def read_config(folder: Path) -> dict[str, Any]:
     file = folder / "config.yaml"
     if not file.is_file():
         raise MissingFile(f"{folder} holds no run to resume: {file} is missing")
+    return read_settings(file, str(file))
+
+
+def read_settings(file: Path, name: str) -> dict[str, Any]:
+    """Read a YAML file of settings.
+
+    Args:
+        file: the file.
+        name: how messages call it.
+
+    Raises:
+        MissingFile: no such file.
+        BadInput: no YAML, or no mapping.
+    """
+    if not file.is_file():
+        raise MissingFile(f"{name} does not exist")
     try:
-        config = yaml.safe_load(file.read_text())
-    except yaml.YAMLError as error:
-        raise BadInput(f"{file} is damaged: {' '.join(str(error).split())}") from None
-    if not isinstance(config, dict):
-        raise BadInput(f"{file} is damaged: expected a mapping of settings")
-    return config
+        settings = yaml.safe_load(file.read_text())
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise BadInput(f"{name} is no YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(settings, dict):
+        raise BadInput(f"{name}: expected a mapping of options, found {type(settings).__name__}")
+    return settings
 
 
 def write_environment(folder: Path, seed: int) -> None:
@@ -89,7 +105,7 @@ def write_environment(folder: Path, seed: int) -> None:
     write_text_atomically(folder / "environment.json", json.dumps(about, indent=1))
 
 
-def write_model(folder: Path, model: Model, about: Mapping[str, Any]) -> None:
+def write_model(folder: Path, model: Model, classes: Sequence[str]) -> None:
     """Write the bare model: `model/model.safetensors`, loadable without us, and `model/model.json`, which says how to build it."""
     from safetensors.torch import save_model
 
@@ -98,5 +114,5 @@ def write_model(folder: Path, model: Model, about: Mapping[str, Any]) -> None:
     beside = target / f".model.{os.getpid()}.tmp"
     save_model(model.module, str(beside))
     beside.replace(target / "model.safetensors")
-    described = {"format": 1, "spec": model.spec, "name": model.name, **size_of(model.module), **about}
+    described = {"format": 1, "spec": model.spec, "name": model.name, **size_of(model.module), "classes": list(classes)}
     write_text_atomically(target / "model.json", json.dumps(described, indent=1))

@@ -20,11 +20,11 @@ def say_before(teachers: Mapping[str, Model], student: Model, data: Data, device
     source = data.validation or data.test
     if quiet or source is None:
         return
+    now = predict(student, source, device=device) if teachers else None
     for role, model in teachers.items():
         shown = predict(model, source, device=device)
         numbers = measure(shown)
-        now = predict(student, source, device=device)
-        if now.logits.shape != shown.logits.shape:
+        if now is None or now.logits.shape != shown.logits.shape:
             continue  # the dry run refuses this with a better message
         agreement = measure(now, shown)["agreement"]
         if "accuracy" in numbers:

@@ -28,16 +28,25 @@ def chosen_knobs(function: Callable[..., Plan], name: str, settings: Mapping[str
     for key, value in chosen.items():
         default = known[key].default
         if isinstance(default, Fit) and isinstance(value, Mapping):
-            unknown = [k for k in value if k not in {f.name for f in dataclasses.fields(Fit)}]
-            if unknown:
-                raise BadInput(f"{key} has no knob {unknown[0]!r}{nearest(unknown[0], [f.name for f in dataclasses.fields(Fit)])}")
-            changed = dict(value)
-            if "steps" in changed and "epochs" not in changed:
-                changed["epochs"] = None
-            elif "epochs" in changed and "steps" not in changed:
-                changed["steps"] = None
-            chosen[key] = replace(default, **changed)
+            chosen[key] = changed_fit(default, value, key)
     return chosen
+
+
+def changed_fit(default: Fit, given: Mapping[str, Any], name: str) -> Fit:
+    """A Fit with what was given changed; a duration that is given in one unit replaces the default's in the other.
+
+    Raises:
+        BadInput: a knob that a Fit does not have; names the nearest.
+    """
+    known = [f.name for f in dataclasses.fields(Fit)]
+    for key in given:
+        if key not in known:
+            raise BadInput(f"{name} has no knob {key!r}{nearest(key, known)}")
+    changed = dict(given)
+    for one, other in (("steps", "epochs"), ("epochs", "steps")):
+        if one in given:
+            changed.setdefault(other, None)
+    return replace(default, **changed)
 
 
 def settled(recipe: str, function: Callable[..., Plan], given: Mapping[str, Any], teacher_fit: Fit, options: RunOptions) -> dict[str, Any]:

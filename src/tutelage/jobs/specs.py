@@ -134,12 +134,8 @@ def _from_run(folder: Path, role: str, trust_code: bool) -> Model:
 
 def sizes(data: Data) -> dict[str, int]:
     """What models can be fitted to: the number of classes, the channels of images, the numbers in a sample."""
-    found: dict[str, int] = {}
-    labels = data.train.labels()
-    if data.classes:
-        found["classes"] = len(data.classes)
-    elif labels is not None:
-        found["classes"] = labels.shape[1] if labels.is_floating_point() else int(labels.max()) + 1
+    classes = data.class_count()
+    found = {} if classes is None else {"classes": classes}
     inputs = [v for k, v in data.train.batch(torch.tensor([0])).items() if k not in RESERVED and isinstance(v, Tensor)]
     if len(inputs) == 1:
         found["inputs"] = inputs[0][0].numel()

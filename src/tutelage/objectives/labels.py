@@ -41,6 +41,35 @@ def label_cross_entropy(logits_BV: Tensor, y: Tensor, label_smoothing: float = 0
     return F.cross_entropy(logits_BV.movedim(-1, 1), y.long(), reduction="none", ignore_index=IGNORED, label_smoothing=label_smoothing)
 
 
+def labels_in(batch: Batch, name: str) -> Tensor:
+    """The labels of a batch, for a term.
+
+    Raises:
+        BadInput: the batch has none.
+    """
+    y = batch.get("y")
+    if y is None:
+        raise BadInput(f"term {name!r} needs labels, but the batch has no column 'y'; its columns are {sorted(batch)}")
+    return y
+
+
+def label_mask(batch: Batch, name: str) -> Tensor | None:
+    """What the batch masks and what its labels leave out, for a term; None where nothing is left out."""
+    mask, y = batch.get("mask"), batch.get("y")
+    if y is None:
+        return mask
+    if y.is_floating_point():
+        return fitting(name, mask, y.shape[:-1])
+    mask = fitting(name, mask, y.shape)
+    labelled = y != IGNORED
+    return labelled if mask is None else labelled * mask
+
+
+def as_rows(y: Tensor, classes: int) -> Tensor:
+    """Labels as rows that sum to 1: class numbers become one-hot rows, rows stay."""
+    return y if y.is_floating_point() else F.one_hot(y.long(), classes)
+
+
 class CrossEntropy(Objective):
     """Cross entropy with the labels in the batch's column `y`.
 
@@ -67,20 +96,11 @@ class CrossEntropy(Objective):
 
     def mask(self, batch: Batch) -> Tensor | None:
         """What the batch masks and what its labels leave out."""
-        mask, y = batch.get("mask"), batch.get("y")
-        if y is None:
-            return mask
-        if y.is_floating_point():
-            return fitting(self.name, mask, y.shape[:-1])
-        mask = fitting(self.name, mask, y.shape)
-        labelled = y != IGNORED
-        return labelled if mask is None else labelled * mask
+        return label_mask(batch, self.name)
 
     def terms(self, student: Signals, teacher: Signals | None, batch: Batch) -> list[Term]:
         """One term, over samples, or over tokens where the logits have positions."""
-        y = batch.get("y")
-        if y is None:
-            raise BadInput(f"term {self.name!r} needs labels, but the batch has no column 'y'; its columns are {sorted(batch)}")
+        y = labels_in(batch, self.name)
         values = label_cross_entropy(student[self.tap], y, self.label_smoothing)
         return [Term(self.name, values, "sample" if values.ndim == 1 else "token", self.mask(batch))]
 
@@ -111,16 +131,14 @@ class ConfidenceWeighted(Objective):
         """One term over the batch; ignored and masked samples weigh nothing."""
         if teacher is None:
             raise BadInput(f"term {self.name!r} weights by a teacher, but its learner has none; give Learner(..., teacher=...)")
-        y = batch.get("y")
-        if y is None:
-            raise BadInput(f"term {self.name!r} needs labels, but the batch has no column 'y'; its columns are {sorted(batch)}")
+        y = labels_in(batch, self.name)
         values_B = label_cross_entropy(student["logits"], y)
         if values_B.ndim != 1:
             raise ShapeMismatch(
                 f"term {self.name!r} weights samples, but the logits have shape {tuple(student['logits'].shape)}; expected (B, V)"
             )
         weights_B = raised(teacher["logits"]).detach().softmax(-1).amax(-1).to(values_B.dtype)
-        mask_B = CrossEntropy().mask(batch)
+        mask_B = label_mask(batch, self.name)
         if mask_B is not None:
             weights_B = weights_B * mask_B.to(weights_B.dtype)
         return [Term(self.name, (weights_B * values_B).sum() / weights_B.sum().clamp(min=1e-12), "batch")]

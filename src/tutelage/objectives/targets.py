@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
+from tutelage.objectives.labels import as_rows
 from tutelage.signals import Batch, Signals
 from tutelage.state import Number, value_of
 
@@ -23,8 +23,8 @@ class LabelMix:
 
     def __call__(self, teacher: Signals, batch: Batch) -> Tensor:
         """(1 - share) * label + share * probabilities, of shape (B, V)."""
-        told_BV, y = teacher["probabilities"], batch["y"]
-        label_BV = (y if y.is_floating_point() else F.one_hot(y.long(), told_BV.shape[-1])).to(told_BV.dtype)
+        told_BV = teacher["probabilities"]
+        label_BV = as_rows(batch["y"], told_BV.shape[-1]).to(told_BV.dtype)
         # from the label towards the teacher: where the two are one, the label comes out to the last bit
         return torch.lerp(label_BV, told_BV, value_of(self.share))
 

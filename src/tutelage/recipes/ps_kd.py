@@ -43,10 +43,9 @@ def ps_kd(student: Model, data: Data, *, alpha: float = 0.8, fit: Fit = Fit(epoc
     """
     if not 0 <= alpha <= 1:
         raise BadInput(f"ps-kd: alpha={alpha}; expected a share in [0, 1]")
-    labels = data.train.labels()
-    if labels is None:
+    classes = data.class_count()
+    if classes is None or data.train.labels() is None:
         raise BadInput(f"ps-kd begins with the labels, but {data.name} has none")
-    classes = len(data.classes) or (labels.shape[1] if labels.is_floating_point() else int(labels.max()) + 1)
     share = per_epoch(lambda epoch, epochs: alpha * min(1.0, (epoch + 1) / max(epochs, 1.0)))
     match = Match("logits", "probabilities", by=probability_cross_entropy(), target=label_mix(share), name="refined-labels")
     return Plan([Stage("train", Learner(student, match, PastSelf(classes)), fit, data.train)], student)

@@ -66,7 +66,7 @@ class Watch:
         def hook(_module: nn.Module, _inputs: Any, output: Any) -> None:
             if not self.active or path in self.seen:
                 return
-            tensor = output if isinstance(output, Tensor) else first_tensor(output)
+            tensor = first_tensor(output)
             if tensor is not None:
                 last = len(self.seen) + 1 == self.wanted
                 # a copy, since a later module may write into the tensor (`ReLU(inplace=True)`); nothing runs after the last one

@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from tutelage.errors import BadInput
+from tutelage.objectives.labels import as_rows
 from tutelage.signals import Batch, Signals, Tap
 from tutelage.state import State
 from tutelage.teachers.teacher import Gives, Teacher
@@ -28,7 +28,7 @@ class PastSelf(Teacher):
         of: name of the learner whose past it is.
 
     Raises:
-        BadInput: a batch without labels, or with labels outside the classes.
+        BadInput: no classes, or a batch without labels.
 
     Source: Kim et al., "Self-Knowledge Distillation with Progressive Refinement of Targets", 2021, section 3; the stored form.
     """
@@ -53,8 +53,7 @@ class PastSelf(Teacher):
         y = batch.get("y")
         if y is None:
             raise BadInput("the past self begins with the labels, but the batch has no column 'y'")
-        start_BV = y if y.is_floating_point() else F.one_hot(y.long(), self.classes)
-        found_BV = start_BV.float().clone()
+        found_BV = as_rows(y, self.classes).float().clone()
         rows = [self.rows.get(i, -1) for i in batch["id"].tolist()]
         known = [place for place, row in enumerate(rows) if row >= 0]
         if known:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from tutelage.data.loader import Slices, batches
-from tutelage.errors import Interrupted, NotFinite
+from tutelage.errors import Interrupted
 from tutelage.objectives import sum_of
 from tutelage.randomness import derive, seed_step
 from tutelage.state import Clock, Controller, Record
@@ -273,6 +273,3 @@ class _Loop:
         self.saver.check_finite(self.opened, self.opened.steps)
         best = {n: f.keep == "best" and self.run.watch is not None for n, f in self.fits.items()}
         self.saver.finish(self.opened, best, self.journal.offset())
-
-
-__all__ = ["NotFinite", "train"]

@@ -66,6 +66,12 @@ class Opened:
         """Each learner's optimizer."""
         return {name: o for turn in self.turns for name, o in turn.optimizers.items()}
 
+    @property
+    def parameters(self) -> dict[str, nn.Parameter]:
+        """All trained parameters, as "learner/name"."""
+        own = {name: ps for turn in self.turns for name, ps in turn.parameters.items()}
+        return {f"{name}/{n}": p for name in self.learners for n, p in own[name].items()}
+
     def training_mode(self, turn: Turn) -> None:
         """Put what a turn trains into training mode, and other learners' models into evaluation mode, so that nothing of theirs moves.
 

@@ -86,7 +86,7 @@ def open_stage(run: Run, stage: Stage, index: int, rehearsal: bool = False) -> I
         for controller in controllers:
             controller.open()
             stack.callback(controller.close)
-        stack.callback(_restore, flags, models, [m for each in learners.values() for m in each.models.values()])
+        stack.callback(_restore, flags, [m for each in learners.values() for m in each.models.values()])
         updated = {id(m.module) for each in learners.values() for m in each.models.values()}
         for model in models:
             if id(model.module) not in updated:  # once, rather than at each of the teacher's passes
@@ -109,7 +109,8 @@ def open_stage(run: Run, stage: Stage, index: int, rehearsal: bool = False) -> I
             if probe and taps:
                 stack.enter_context(model.watching(taps, probe))
             if run.options.compile and not model.compiled:
-                _compile(model, stack)
+                model.compile()
+                stack.callback(model.uncompile)
         _assemble(run, opened, trained)
         stack.callback(run.release, [turn.trainee for turn in opened.turns], list(opened.optimizers.values()))
         yield opened
@@ -263,19 +264,9 @@ def _only_these(trainee: nn.Module, parameters: list[nn.Parameter]) -> None:
         p.requires_grad_(id(p) in wanted)
 
 
-def _compile(model: Model, stack: contextlib.ExitStack) -> None:
-    model.compile()
-
-    def undo() -> None:
-        model.uncompile()
-
-    stack.callback(undo)
-
-
-def _restore(flags: Mapping[nn.Parameter, bool], models: list[Model], trained: list[Model]) -> None:
+def _restore(flags: Mapping[nn.Parameter, bool], trained: list[Model]) -> None:
     for p, flag in flags.items():
         p.requires_grad_(flag)
         p.grad = None
-    for model in models:
-        if any(model is each for each in trained):
-            model.module.eval()
+    for model in trained:
+        model.module.eval()

@@ -59,7 +59,7 @@ class Saver:
 
     def describe(self, opened: Opened) -> None:
         """Note what a checkpoint of this stage must agree with."""
-        parameters = {f"{name}/{n}": list(p.shape) for name, turn in _turns(opened) for n, p in turn.parameters[name].items()}
+        parameters = {name: list(p.shape) for name, p in opened.parameters.items()}
         self.identity = {**self._plan_identity(), "parameters": parameters}
         self._best = {}
 
@@ -152,10 +152,10 @@ class Saver:
         Raises:
             NotFinite: names a parameter.
         """
-        every = [(n, p) for name, turn in _turns(opened) for n, p in turn.parameters[name].items()]
-        flags = torch.stack([torch.isfinite(p.detach()).all() for _, p in every])
+        every = opened.parameters
+        flags = torch.stack([torch.isfinite(p.detach()).all() for p in every.values()])
         if not bool(flags.all()):
-            bad = next(n for (n, _), good in zip(every, flags.tolist(), strict=True) if not good)
+            bad = next(n for n, good in zip(every, flags.tolist(), strict=True) if not good).partition("/")[2]
             raise NotFinite(
                 f"parameter {bad!r} became NaN or infinite before step {step} of stage {opened.stage.name!r}; "
                 f"the last good checkpoint is kept{f' in {self.run.folder}' if self.run.folder else ''}. Try a lower lr or a clip"
@@ -217,16 +217,12 @@ class Saver:
         if state.get("scaler") and self.run.accelerator.scaler is not None:
             self.run.accelerator.scaler.load_state_dict(state["scaler"])
 
-    def _checkpoints(self) -> Any:
+    def _checkpoints(self) -> Path | None:
         return None if self.run.folder is None else self.run.folder / "checkpoints"
 
-    def _result(self, index: int) -> Any:
+    def _result(self, index: int) -> Path:
         assert self.run.folder is not None
         return self.run.folder / "stages" / f"{index:02d}-{self.plan.parts[index].name}"
-
-
-def _turns(opened: Opened) -> list[tuple[str, Any]]:
-    return [(name, turn) for name in opened.learners for turn in [next(t for t in opened.turns if name in t.learners)]]
 
 
 def _objectives(learner: Learner) -> list[nn.Module]:
