@@ -93,6 +93,15 @@ def test_without_labels_there_is_no_baseline(pairs, tmp_path):
         distill(TwoInputs(8), TwoInputs(2), bare, recipe="fitnets", out=tmp_path / "p")
 
 
+def test_a_teacher_that_has_weights_is_not_trained_again(tmp_path):
+    """`--train-teacher` on a finished run would quietly change the teacher."""
+    first = distill("cnn:width=2", "mlp:width=2", train_teacher=True, out=tmp_path / "a", fit={"steps": 1}, options=QUIET).report
+    words = {"train_teacher": True, "out": tmp_path / "b", "fit": {"steps": 1}, "options": QUIET}
+    again = distill(tmp_path / "a" / "teacher", "mlp:width=2", **words).report
+    assert again["teacher"] == first["teacher"]
+    assert not (tmp_path / "b" / "teacher").exists()
+
+
 def test_all_generations_are_kept_and_their_ensemble_is_measured(tmp_path):
     """Each generation is a run folder's worth of model that can teach again."""
     words = {"recipe": "born-again", "generations": 2, "fit": {"steps": 3}, "out": tmp_path / "o", "options": QUIET}

@@ -70,7 +70,7 @@ def distill(
         recipe: the method: a name from `tutelage recipes`, file.py:function, or a recipe function.
         out: the run folder; default: runs/RECIPE, numbered where taken.
         seed: of all that is drawn.
-        train_teacher: train the teacher on the labels first, into OUT/teacher.
+        train_teacher: train the teacher on the labels first, into OUT/teacher, where it has no weights of its own yet.
         teacher_fit: duration and optimizer of that training.
         baseline: also train the student alone, with the same number of updates, into OUT/baseline; skipped without labels.
         resume: go on with the run in `out`.
@@ -104,7 +104,8 @@ def distill(
         raise BadInput(f"the {raw[0]} {given[raw[0]]!r} has no trained weights; give a run folder, or train it first with --train-teacher")
     if train_teacher and not labelled:
         raise BadInput(f"--train-teacher needs labels, but {studied.name} has none")
-    plans = _plans(plan, function, list(teachers.values()) if train_teacher else [], teacher_fit, baseline and labelled, studied)
+    untrained = [m for m in teachers.values() if m.weights is None] if train_teacher else []
+    plans = _plans(plan, function, untrained, teacher_fit, baseline and labelled, studied)
     if dry_run:
         return Result(None, None, rows=estimate.rows(plans, studied))
 
