@@ -21,8 +21,8 @@ from tutelage import data as data_room
 from tutelage import students
 from tutelage.data import Data, Indexed, Source
 from tutelage.errors import BadInput, MissingFile, nearest
-from tutelage.recipes import function_in
 from tutelage.signals import RESERVED, Model
+from tutelage.usercode import function_in
 
 MODEL_FILE = Path("model") / "model.json"
 
