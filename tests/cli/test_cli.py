@@ -209,7 +209,7 @@ BAD: dict[str, tuple[list[str], str]] = {
     "untrained teacher": (["distill", "--teacher", "cnn", "--student", "mlp"], "--train-teacher"),
     "misspelt net": ([*BASE, "--student", "cmn"], "nearest: 'cnn'"),
     "misspelt size": ([*BASE, "--student", "cnn:widht=3"], "nearest: 'width'"),
-    "size of the wrong kind": ([*BASE, "--student", "cnn:width=wide"], "cannot be built"),
+    "size of the wrong kind": ([*BASE, "--student", "cnn:width=wide"], "expected a whole number"),
     "size out of range": ([*BASE, "--student", "cnn:width=0"], "at least 1"),
     "no such folder": ([*BASE, "--teacher", "{tmp}/nothing"], "does not exist"),
     "folder without a model": ([*BASE, "--teacher", "{tmp}"], "holds no model"),

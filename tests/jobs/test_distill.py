@@ -15,7 +15,8 @@ from tutelage import Data, Fit, Model, RunOptions, Table
 from tutelage.errors import BadInput
 from tutelage.jobs.distill import distill
 from tutelage.jobs.folder import free
-from tutelage.jobs.specs import data_from, model_from, parse, sizes, write
+from tutelage.jobs.models import model_from, sizes
+from tutelage.jobs.sources import data_from
 
 QUIET = RunOptions(quiet=True)
 
@@ -146,20 +147,9 @@ def test_a_model_that_cannot_be_counted_has_an_unknown_time(pairs):
     assert rows[-1].seconds is None
 
 
-def test_specs_are_read_and_written_alike():
-    """A run's model.json is read back by the same grammar."""
-    assert parse("cnn:width=3,norm=false") == ("cnn", {"width": 3, "norm": False})
-    assert parse("a/b.py:net:width=3,name=x") == ("a/b.py:net", {"width": 3, "name": "x"})
-    assert parse("digits") == ("digits", {})
-    for spec in ("cnn:width=3,norm=false", "b.py:net", 'b.py:net:kind="x"'):
-        assert write(*parse(spec)) == spec
-    with pytest.raises(BadInput, match="no option; expected"):
-        parse("cnn:width")
-
-
 def test_sizes_come_from_the_data(pairs):
     """`cnn` without options fits what it is taught on."""
-    assert sizes(data_from("digits")) == {"classes": 10, "inputs": 64, "channels": 1}
+    assert sizes(data_from("digits")) == {"classes": 10, "inputs": 64, "channels": 1, "size": 8}
     assert sizes(pairs) == {"classes": 2}
     handle = model_from("mlp:width=3", "student", data=data_from("digits"), seed=1)
     assert handle.spec == "mlp:classes=10,inputs=64,width=3"

@@ -14,11 +14,13 @@ from docstring_parser import parse as parse_docstring
 from jsonargparse import ActionConfigFile, ActionYesNo
 
 from tutelage.cli.console import console
-from tutelage.cli.parser import Parser, dashes_to_underscores
+from tutelage.cli.parser import Parser, dashes_to_underscores, data_options
+from tutelage.data import LOCATED
 from tutelage.errors import BadInput
 from tutelage.jobs.distill import Result, distill
 from tutelage.jobs.folder import read_config, read_settings
 from tutelage.jobs.settings import changed_fit, settled
+from tutelage.jobs.specs import changed
 from tutelage.recipes import knobs, load, roles
 from tutelage.training import Fit, Plan, RunOptions
 
@@ -29,7 +31,10 @@ EXAMPLES = """\
 examples:
   tutelage distill --teacher cnn:width=64 --train-teacher --student cnn:width=8,depth=3 --data digits --out runs/first
   tutelage distill --teacher runs/first/teacher --student net.py:small --recipe fitnets --fit.epochs 20 --seed 1
+  tutelage distill --teacher hf:bert --student hf:bert:num_hidden_layers=2 --train-teacher \
+    --data csv:mails.csv --data.label kind --data.text body
 
+--data.NAME VALUE sets an option of the data; `tutelage data --options csv` and so on list them.
 --epochs, --steps, --lr and --batch-size are short for --fit.epochs and so on. Options of another recipe: add --recipe NAME before --help.
 """
 
@@ -51,8 +56,11 @@ def run(words: Sequence[str]) -> int:
     rest = _expand(_without(words, "resume"), function)
     show = "--print_config" in rest
     rest = [w for w in rest if w != "--print_config"]
+    rest, changes = data_options(rest)
     given = parser.read([*(["--config", str(Path(resumed) / "config.yaml")] if resumed else []), *rest])
     given.pop("config", None)
+    if changes:
+        given["data"] = changed(given.get("data", "digits"), changes, LOCATED)
     for role in ("data", *roles(function)):
         value = given.get(role)
         if isinstance(value, str) and value.startswith("<"):

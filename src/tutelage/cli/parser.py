@@ -69,3 +69,25 @@ def dashes_to_underscores(words: Iterable[str]) -> list[str]:
         name, equals, value = word.partition("=")
         changed.append(name[:2] + name[2:].replace("-", "_") + equals + value if _OPTION.fullmatch(name) else word)
     return changed
+
+
+def data_options(words: Sequence[str]) -> tuple[list[str], list[tuple[str, str]]]:
+    """Take `--data.label species` and the like out of the words: they are options of the data, whatever kind it is."""
+    kept: list[str] = []
+    changes: list[tuple[str, str]] = []
+    waiting = None
+    for word in words:
+        name, equals, value = word.partition("=")
+        if waiting is not None:
+            changes.append((waiting, word))
+            waiting = None
+        elif name.startswith("--data."):
+            waiting = name.removeprefix("--data.") or "?"
+            if equals:
+                changes.append((waiting, value))
+                waiting = None
+        else:
+            kept.append(word)
+    if waiting is not None:
+        raise BadInput(f"option --data.{waiting} expects a value")
+    return kept, changes

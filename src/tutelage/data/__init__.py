@@ -1,7 +1,41 @@
 """What is studied: sources of samples with stable ids, their splits, and the order in which a run meets them."""
 
-from tutelage.data.digits import digits
-from tutelage.data.order import Order
-from tutelage.data.source import Data, Indexed, Source, Table
+from collections.abc import Callable
 
-__all__ = ["Data", "Indexed", "Order", "Source", "Table", "digits"]
+from tutelage.data.digits import digits
+from tutelage.data.fashion_mnist import fashion_mnist
+from tutelage.data.files import csv, jsonl, parquet
+from tutelage.data.folder import folder
+from tutelage.data.hub import from_datasets, hf, is_hf
+from tutelage.data.order import Order
+from tutelage.data.source import Data, Images, Indexed, Source, Table, kind_of
+from tutelage.data.split import completed, stratified
+
+BUILT_IN: dict[str, Callable[..., Data]] = {"digits": digits, "fashion-mnist": fashion_mnist}
+"""Data sets by name."""
+
+LOCATED: dict[str, Callable[..., Data]] = {"folder": folder, "csv": csv, "jsonl": jsonl, "parquet": parquet, "hf": hf}
+"""Kinds of data of the user's own: `kind:PATH`."""
+
+__all__ = [
+    "BUILT_IN",
+    "LOCATED",
+    "Data",
+    "Images",
+    "Indexed",
+    "Order",
+    "Source",
+    "Table",
+    "completed",
+    "csv",
+    "digits",
+    "fashion_mnist",
+    "folder",
+    "from_datasets",
+    "hf",
+    "is_hf",
+    "jsonl",
+    "kind_of",
+    "parquet",
+    "stratified",
+]

@@ -18,7 +18,7 @@ from torch.utils.data import Dataset, default_collate
 
 from tutelage.errors import BadInput
 from tutelage.randomness import derive, seeded
-from tutelage.signals import Batch
+from tutelage.signals import RESERVED, Batch
 
 
 class Source:
@@ -54,6 +54,56 @@ class Source:
         """A hash that changes when the samples do."""
         raise NotImplementedError
 
+    def ids(self) -> Tensor:
+        """The ids of all samples, (N,); by default their positions."""
+        return torch.arange(len(self))
+
+    def rows(self, positions: Tensor, name: str) -> Source:
+        """Some of the samples, ids kept."""
+        return Part(self, positions, name)
+
+    def relabelled(self, labels: Tensor) -> Source:
+        """The same samples under other labels, (N,)."""
+        return Part(self, torch.arange(len(self)), self.name, labels)
+
+
+class Part(Source):
+    """Some of the samples of a source, ids kept.
+
+    Args:
+        whole: the source.
+        positions: which of its samples, int64 (N,).
+        name: how tables call it.
+        labels: what the samples are labelled instead, (N,).
+    """
+
+    def __init__(self, whole: Source, positions: Tensor, name: str, labels: Tensor | None = None) -> None:
+        self.whole, self.positions, self.name, self._labels = whole, positions, name, labels
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    def batch(self, positions: Tensor, *, seed: int = 0, views: Tensor | None = None) -> Batch:
+        """Read from the whole."""
+        read = self.whole.batch(self.positions[positions], seed=seed, views=views)
+        return read if self._labels is None else {**read, "y": self._labels[positions]}
+
+    def labels(self) -> Tensor | None:
+        """Those of the chosen samples."""
+        if self._labels is not None:
+            return self._labels
+        labels = self.whole.labels()
+        return None if labels is None else labels[self.positions]
+
+    def ids(self) -> Tensor:
+        """Those of the chosen samples."""
+        return self.whole.ids()[self.positions]
+
+    def fingerprint(self) -> str:
+        """Hash of the whole, the choice and the labels."""
+        labels = None if self._labels is None else self._labels.tolist()
+        return f"{derive('part', self.whole.fingerprint(), repr(self.positions.tolist()), repr(labels)):016x}"
+
 
 class Table(Source):
     """Samples held in memory as columns.
@@ -84,15 +134,23 @@ class Table(Source):
 
     def batch(self, positions: Tensor, *, seed: int = 0, views: Tensor | None = None) -> Batch:
         """Read rows; nothing is drawn."""
-        return {k: v[positions] if isinstance(v, Tensor) else [v[i] for i in positions.tolist()] for k, v in self.columns.items()}
+        return _chosen(self.columns, positions)
 
     def labels(self) -> Tensor | None:
         """The column `y`."""
         return _tensor(self.columns.get("y"))
 
+    def ids(self) -> Tensor:
+        """The column `id`."""
+        return self.columns["id"]  # type: ignore[return-value]
+
     def rows(self, positions: Tensor, name: str) -> Table:
         """A table of some of the rows, ids kept."""
-        return Table(dict(self.batch(positions)), name)
+        return type(self)(_chosen(self.columns, positions), name)
+
+    def relabelled(self, labels: Tensor) -> Table:
+        """The same rows with another column `y`."""
+        return type(self)({**self.columns, "y": labels}, self.name)
 
     def fingerprint(self) -> str:
         """Hash of all columns."""
@@ -167,6 +225,32 @@ class Indexed(Source):
         labels = self.labels()
         first = {k: torch.as_tensor(v).tolist() if not isinstance(v, str) else v for k, v in self._item(0, 0, 0).items()}
         return f"{derive('indexed', len(self), repr(None if labels is None else labels.tolist()), repr(sorted(first.items()))):016x}"
+
+
+class Images(Table):
+    """Images in memory as bytes: column `x` is uint8 (N, C, H, W), and float32 in [0, 1] in what is read."""
+
+    def batch(self, positions: Tensor, *, seed: int = 0, views: Tensor | None = None) -> Batch:
+        """Read rows."""
+        read = _chosen(self.columns, positions)
+        return {**read, "x": read["x"].float().div_(255)}
+
+
+def kind_of(source: Source) -> str | None:
+    """What the samples are: "images" (one column `x` of (C, H, W)), "numbers" (one of (F,)), "text" (a column `text` of strings), or None
+    for anything else.
+    """
+    columns = {k: v for k, v in source.batch(torch.tensor([0])).items() if k not in RESERVED}
+    if "text" in columns and isinstance(columns["text"], list):
+        return "text"
+    only = next(iter(columns.values())) if len(columns) == 1 else None
+    if not isinstance(only, Tensor):
+        return None
+    return {4: "images", 2: "numbers"}.get(only.ndim) if only.is_floating_point() else None
+
+
+def _chosen(columns: Mapping[str, Any], positions: Tensor) -> dict[str, Any]:
+    return {k: v[positions] if isinstance(v, Tensor) else [v[i] for i in positions.tolist()] for k, v in columns.items()}
 
 
 def _tensor(labels: Any) -> Tensor | None:

@@ -14,7 +14,7 @@ import torch
 from tutelage.data import Data
 from tutelage.errors import BadInput
 from tutelage.evaluation import measure, predict
-from tutelage.jobs import estimate, folder, specs
+from tutelage.jobs import estimate, folder, models, sources
 from tutelage.jobs.report import report_of, say_before
 from tutelage.jobs.settings import chosen_knobs, plain, settled
 from tutelage.randomness import derive
@@ -64,9 +64,11 @@ def distill(
     """Teach a small model with a big one; the same small model trained alone shows what the teaching was worth.
 
     Args:
-        teacher: who teaches: a run folder, a built-in net (cnn:width=64), file.py:function, or in Python a module or Model.
+        teacher: who teaches: a run folder, hf:FOLDER_OR_ID, timm:NAME, a built-in net (cnn:width=64), file.py:function (with
+            weights=FILE), or in Python a module or Model.
         student: who learns, given likewise. A module given in Python is trained in place.
-        data: what is studied: digits, file.py:function, or in Python a Data, Source, torch data set or mapping of splits.
+        data: what is studied: digits, fashion-mnist, csv:FILE, jsonl:FILE, parquet:FILE, folder:PATH, hf:FOLDER_OR_ID, file.py:function,
+            or in Python a Data, Source, torch or Hugging Face data set, or mapping of splits.
         recipe: the method: a name from `tutelage recipes`, file.py:function, or a recipe function.
         out: the run folder; default: runs/RECIPE, numbered where taken.
         seed: of all that is drawn.
@@ -89,22 +91,26 @@ def distill(
     """
     function = recipe if callable(recipe) else load(recipe)
     name = recipe if isinstance(recipe, str) else function.__name__.replace("_", "-")
-    studied = specs.data_from(data)
+    studied = sources.data_from(data)
     given = {"teacher": teacher, "student": student, **{r: settings.pop(r) for r in roles(function) if r in settings}}
     handles = _handles(function, name, given, studied, seed, trust_code)
     chosen = chosen_knobs(function, name, settings)
+    sources.check(studied)
     labelled = studied.train.labels() is not None
     if function.about.needs_labels and not labelled:  # type: ignore[attr-defined]
         raise BadInput(f"recipe {name} needs labels, but {studied.name} has none; choose a recipe without, such as hinton-kd with alpha=1")
     plan = function(**_roles(function, handles, studied), **chosen)
     product = plan.product
     teachers = {r: m for r, m in handles.items() if r != "student"}
-    raw = [r for r, m in teachers.items() if m.weights is None and m.spec is not None]
+    raw = [r for r, m in teachers.items() if not m.trained and m.spec is not None]
     if raw and not train_teacher:
-        raise BadInput(f"the {raw[0]} {given[raw[0]]!r} has no trained weights; give a run folder, or train it first with --train-teacher")
+        raise BadInput(
+            f"the {raw[0]} {given[raw[0]]!r} has no weights trained for these classes; give a run folder or weights=FILE, "
+            "or train it first with --train-teacher"
+        )
     if train_teacher and not labelled:
         raise BadInput(f"--train-teacher needs labels, but {studied.name} has none")
-    untrained = [m for m in teachers.values() if m.weights is None] if train_teacher else []
+    untrained = [m for m in teachers.values() if not m.trained] if train_teacher else []
     plans = _plans(plan, function, untrained, teacher_fit, baseline and labelled, studied)
     if dry_run:
         return Result(None, None, rows=estimate.rows(plans, studied))
@@ -141,6 +147,7 @@ def distill(
             said = {r: v for r, v in given.items() if v is not None}
             folder.write_config(place, settled(name, function, {**said, **about, **chosen}, teacher_fit, options))
         folder.write_environment(place, seed)
+        folder.write_splits(place, studied)
     for label, each in plans.items():
         if label == "student":
             say_before(teachers, product, studied, accelerator.device, options.quiet or not accelerator.is_main_process)
@@ -180,19 +187,19 @@ def _handles(
         if value is not None and role not in wanted:
             takes = ", ".join(r for r in wanted if r != "data")
             raise BadInput(f"recipe {name} takes no {role}; it takes {takes}")
-    models = {}
+    handles: dict[str, Model] = {}
     for role in wanted:
         if role == "data":
             continue
         if given.get(role) is None:
             raise BadInput(f"recipe {name} needs a {role}: give --{role} MODEL_OR_RUN")
-        models[role] = specs.model_from(given[role], role, data=data, seed=derive("weights", seed, role), trust_code=trust_code)
-    return models
+        handles[role] = models.model_from(given[role], role, data=data, seed=derive("weights", seed, role), trust_code=trust_code)
+    return handles
 
 
 def _check_classes(handles: Mapping[str, Model], data: Data) -> None:
     """Refuse a classifier that does not know the classes of the data, before another one is trained for long."""
-    classes = specs.sizes(data).get("classes")
+    classes = models.sizes(data).get("classes")
     batch = data.train.batch(torch.arange(min(2, len(data.train))))
     for role, model in handles.items():
         model.materialize(batch)

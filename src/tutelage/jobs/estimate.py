@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from tutelage.data import Data
 from tutelage.evaluation import forward_flops
 from tutelage.signals import Model
-from tutelage.signals.outputs import inputs_of
 from tutelage.training.plan import Plan
 
 STEP_OVERHEAD = 1e-3
@@ -75,8 +74,7 @@ def _flops(model: Model, data: Data) -> float | None:
         return None
     batch = {k: v.to("meta") if isinstance(v, Tensor) else v for k, v in data.train.batch(torch.tensor([0, 0])).items()}
     try:
-        arguments = model.inputs(batch) if model.built else inputs_of(batch, skeleton, model.name)
-        return forward_flops(skeleton.eval(), arguments) / 2
+        return forward_flops(skeleton.eval(), model.inputs(batch, skeleton)) / 2
     except (RuntimeError, NotImplementedError, TypeError, ValueError):
         return None  # a pass that looks at values cannot run on the meta device
 

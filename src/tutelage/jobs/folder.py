@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,9 +15,11 @@ import torch
 import yaml
 
 from tutelage import __version__
+from tutelage.data import Data
 from tutelage.errors import BadInput, MissingFile
 from tutelage.evaluation import size_of
 from tutelage.signals import Model
+from tutelage.students import hf
 from tutelage.training.checkpoint import write_text_atomically
 
 
@@ -106,13 +109,30 @@ def write_environment(folder: Path, seed: int) -> None:
 
 
 def write_model(folder: Path, model: Model, classes: Sequence[str]) -> None:
-    """Write the bare model: `model/model.safetensors`, loadable without us, and `model/model.json`, which says how to build it."""
+    """Write the bare model: `model/model.safetensors`, loadable without us, and `model/model.json`, which says how to build it.
+
+    A Hugging Face model becomes a Hugging Face folder, with its config and its tokenizer or normalisation.
+    """
     from safetensors.torch import save_model
 
     target = folder / "model"
     target.mkdir(parents=True, exist_ok=True)
-    beside = target / f".model.{os.getpid()}.tmp"
-    save_model(model.module, str(beside))
-    beside.replace(target / "model.safetensors")
+    beside = folder / f".model.{os.getpid()}.tmp"
+    shutil.rmtree(beside, ignore_errors=True)
+    beside.mkdir()
+    if hf.is_hf(model.module):
+        hf.save(model, beside)
+    else:
+        save_model(model.module, str(beside / "model.safetensors"))
+    for made in sorted(beside.iterdir(), key=lambda f: f.name.startswith("model")):
+        made.replace(target / made.name)
+    beside.rmdir()
     described = {"format": 1, "spec": model.spec, "name": model.name, **size_of(model.module), "classes": list(classes)}
     write_text_atomically(target / "model.json", json.dumps(described, indent=1))
+
+
+def write_splits(folder: Path, data: Data) -> None:
+    """Write splits.json: the ids of each split, so that anyone can tell what was test."""
+    splits = {"train": data.train, "validation": data.validation, "test": data.test}
+    listed = {s: source.ids().tolist() for s, source in splits.items() if source is not None}
+    write_text_atomically(folder / "splits.json", json.dumps({"data": data.fingerprint(), "classes": list(data.classes), "ids": listed}))

@@ -1,196 +1,131 @@
-"""From what a user writes to handles: `cnn:width=32`, `path/to/file.py:function`, a run folder; data likewise.
-
-Code of a `.py` file runs by intent: it is allowed where the user wrote it, and asked for with `trust_code` where a run folder or a YAML
-file names it.
-"""
+"""What a user writes for a model or for data: `NAME`, `KIND:PATH` or `file.py:function`, each with `:option=value,option=value`."""
 
 from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Callable, Mapping
-from pathlib import Path
+import re
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
-import torch
 import yaml
-from torch import Tensor, nn
-from torch.utils.data import Dataset
 
-from tutelage import data as data_room
-from tutelage import students
-from tutelage.data import Data, Indexed, Source
-from tutelage.errors import BadInput, MissingFile, nearest
-from tutelage.signals import RESERVED, Model
-from tutelage.usercode import function_in
+from tutelage.errors import BadInput, nearest
 
-MODEL_FILE = Path("model") / "model.json"
+_OPTIONS = re.compile(r":(?=[A-Za-z_]\w*=)")
 
 
-def parse(spec: str) -> tuple[str, dict[str, Any]]:
-    """Part `name:key=value,key=value` into a name and options; `file.py:function:key=value` keeps its first colon.
-
-    Raises:
-        BadInput: an option that is not `key=value`.
-    """
-    head, tail = "", spec
-    if ".py:" in spec:
-        file, _, tail = spec.partition(".py:")
-        head = file + ".py:"
-    name, _, rest = tail.partition(":")
-    options: dict[str, Any] = {}
-    for each in filter(None, rest.split(",")):
-        key, equals, value = each.partition("=")
-        if not equals or not key.strip().isidentifier():
-            raise BadInput(f"{spec!r}: {each!r} is no option; expected NAME:key=value,key=value")
-        options[key.strip()] = yaml.safe_load(value)
-    return head + name, options
-
-
-def write(name: str, options: Mapping[str, Any]) -> str:
-    """The spec that `parse` reads back."""
-    return name + (":" + ",".join(f"{k}={json.dumps(v)}" for k, v in options.items()) if options else "")
-
-
-def model_from(given: Any, role: str, *, data: Data, seed: int, trust_code: bool = False) -> Model:
-    """Make a handle on a model.
+def divided(spec: str, located: Collection[str] = ()) -> tuple[str, str]:
+    """Part a spec into its name and the text of its options.
 
     Args:
-        given: a `Model`, an `nn.Module`, a function that makes one, or a spec.
-        role: how messages call it ("teacher").
-        data: fills in `classes`, `channels` and `inputs` where the model takes them and the spec leaves them out.
-        seed: of the weights.
-        trust_code: whether a `.py` file that a run folder names may run.
+        spec: as the user wrote it.
+        located: kinds whose name is `kind:PATH`.
+    """
+    kind, colon, rest = spec.partition(":")
+    if ".py:" in spec:
+        file, _, rest = spec.partition(".py:")
+        function, _, options = rest.partition(":")
+        return f"{file}.py:{function}", options
+    if colon and kind in located:
+        path, *after = _OPTIONS.split(rest, maxsplit=1)
+        return f"{kind}:{path}", "".join(after)
+    return kind, rest
+
+
+def options_in(text: str, spec: str) -> dict[str, str]:
+    """Part `key=value,key=value` at the commas that stand in no brackets and no quotes; values stay text.
 
     Raises:
-        BadInput: nothing of the kind; names the nearest.
-        MissingFile: a path that does not exist.
+        BadInput: a part that is not `key=value`, or brackets or quotes that do not close.
     """
-    if isinstance(given, Model):
-        return given
-    if isinstance(given, nn.Module) or (callable(given) and not isinstance(given, str)):
-        return Model(given, seed=seed)
-    if not isinstance(given, (str, Path)):
-        raise BadInput(f"the {role} must be a model, a function that makes one, or a name or path, not {type(given).__name__}")
-    spec = str(given)
-    if Path(spec).is_dir():
-        return _from_run(Path(spec), role, trust_code)
-    name, options = parse(spec)
-    function = _model_function(name, role)
-    options = {**_fitting(function, sizes(data)), **options}
-    return _handle(name, function, options, seed)
+    parts, depth, quote, escaped, start = [], 0, "", False, 0
+    for place, sign in enumerate(text):
+        if quote:
+            quote = "" if sign == quote and not escaped else quote
+            escaped = sign == "\\" and quote == '"' and not escaped
+        elif sign in "\"'":
+            quote = sign
+        elif sign in "[{(":
+            depth += 1
+        elif sign in "]})":
+            depth -= 1
+        elif sign == "," and depth == 0:
+            parts.append(text[start:place])
+            start = place + 1
+    if depth or quote:
+        raise BadInput(f"{spec!r}: a bracket or quote does not close")
+    parts.append(text[start:])
+    options = {}
+    for part in filter(str.strip, parts):
+        key, equals, value = part.partition("=")
+        if not equals or not key.strip().isidentifier():
+            raise BadInput(f"{spec!r}: {part!r} is no option; expected NAME:key=value,key=value")
+        options[key.strip()] = value.strip()
+    return options
 
 
-def _handle(name: str, function: Callable[..., Any], options: dict[str, Any], seed: int, weights: Path | None = None) -> Model:
+def typed(options: Mapping[str, str], function: Callable[..., Any], name: str) -> dict[str, Any]:
+    """Turn options as text into what a function takes: by its annotations, else as YAML reads them.
+
+    Raises:
+        BadInput: an option that it does not take, or a value of another type; names the nearest and the expectation.
+    """
     parameters = inspect.signature(function).parameters
-    unknown = [k for k in options if k not in parameters]
-    if unknown and not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
-        raise BadInput(f"{name} has no option {unknown[0]!r}{nearest(unknown[0], parameters)}; it takes {', '.join(parameters) or 'none'}")
-
-    def make() -> nn.Module:
-        try:
-            return function(**options)
-        except TypeError as error:
-            raise BadInput(f"{write(name, options)} cannot be built: {error}") from error
-
-    return Model(make, name=name.rpartition(":")[2], seed=seed, weights=weights, spec=write(name, options))
-
-
-def _model_function(name: str, role: str) -> Callable[..., Any]:
-    if ".py:" in name:
-        return function_in(name)
-    if name in students.__all__:
-        return getattr(students, name)
-    if "/" in name or name.startswith("."):
-        raise MissingFile(
-            f"{role} {name!r} does not exist; expected a run folder, file.py:function, or one of {', '.join(students.__all__)}"
-        )
-    raise BadInput(
-        f"{role} {name!r} is not known{nearest(name, students.__all__)}; expected a run folder, file.py:function, or one of "
-        f"{', '.join(students.__all__)} (with options: cnn:width=16)"
-    )
-
-
-def _from_run(folder: Path, role: str, trust_code: bool) -> Model:
-    file = folder / MODEL_FILE
-    if not file.is_file():
-        unfinished = " (its run is not finished; go on with --resume)" if (folder / "config.yaml").is_file() else ""
-        raise MissingFile(f"{role} {str(folder)!r} holds no model: {file} is missing{unfinished}")
-    try:
-        about = json.loads(file.read_text())
-        spec = about["spec"]
-    except (ValueError, KeyError, TypeError):
-        raise BadInput(f"{file} is damaged: expected JSON with a 'spec'") from None
-    if spec is None:
-        raise BadInput(
-            f"the model of {folder} was given as a Python object, so it cannot be rebuilt by name; "
-            f"build it in Python and load {folder / 'model' / 'model.safetensors'}"
-        )
-    name, options = parse(spec)
-    if ".py:" in name and not trust_code:
-        raise BadInput(f"{folder} names code to run, {name!r}; look at it, then allow it with --trust-code")
-    return _handle(name, _model_function(name, role), options, 0, folder / "model" / "model.safetensors")
-
-
-def sizes(data: Data) -> dict[str, int]:
-    """What models can be fitted to: the number of classes, the channels of images, the numbers in a sample."""
-    classes = data.class_count()
-    found = {} if classes is None else {"classes": classes}
-    inputs = [v for k, v in data.train.batch(torch.tensor([0])).items() if k not in RESERVED and isinstance(v, Tensor)]
-    if len(inputs) == 1:
-        found["inputs"] = inputs[0][0].numel()
-        if inputs[0].ndim == 4:
-            found["channels"] = inputs[0].shape[1]
+    taken = {n: p for n, p in parameters.items() if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)}
+    free = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    found = {}
+    for key, text in options.items():
+        if key not in taken and not free:
+            raise BadInput(f"{name} has no option {key!r}{nearest(key, taken)}; it takes {', '.join(taken) or 'none'}")
+        annotation = taken[key].annotation if key in taken else "Any"
+        found[key] = _value(text, str(getattr(annotation, "__name__", annotation)), f"{name}: {key}={text}")
     return found
 
 
-def _fitting(function: Callable[..., Any], options: Mapping[str, Any]) -> dict[str, Any]:
-    parameters = inspect.signature(function).parameters
-    return {k: v for k, v in options.items() if k in parameters}
+def _value(text: str, annotation: str, said: str) -> Any:
+    value = _read(text)
+    if value is None and ("None" in annotation or annotation in ("Any", "_empty")):
+        return None
+    if annotation.startswith("Sequence[str]"):
+        given = value if isinstance(value, list) else [value if isinstance(value, str) else text]
+        return tuple(str(v) for v in given if v is not None and v != "")
+    kinds: dict[str, tuple[Any, str]] = {
+        "bool": (bool, "true or false"),
+        "int": (int, "a whole number"),
+        "float": ((int, float), "a number"),
+    }
+    for kind, (types, expected) in kinds.items():
+        if annotation.partition(" ")[0] == kind:
+            if not isinstance(value, types) or (kind != "bool" and isinstance(value, bool)):
+                raise BadInput(f"{said}: expected {expected}")
+            return float(value) if kind == "float" else value
+    if annotation.partition(" ")[0] in ("str", "Rare", "Missing"):
+        return value if isinstance(value, str) else "" if value is None else text
+    return value
 
 
-def data_from(given: Any) -> Data:
-    """Make the splits of a task.
-
-    Args:
-        given: a `Data`, a source, a torch data set, a mapping of splits, or a spec (`digits`, `digits:seed=1`, `file.py:function`).
-
-    Raises:
-        BadInput: nothing of the kind; names the nearest.
-    """
-    if isinstance(given, str):
-        name, options = parse(given)
-        if ".py:" in name:
-            made = data_from(_call(function_in(name), name, options))
-            return made if made.name != "data" else Data(made.train, made.validation, made.test, made.classes, given)
-        if name != "digits":
-            raise BadInput(f"data {name!r} is not known{nearest(name, ['digits'])}; expected digits or file.py:function")
-        return _call(data_room.digits, name, options)
-    if isinstance(given, Data):
-        return given
-    if isinstance(given, Source):
-        return Data(given)
-    if isinstance(given, Dataset):
-        return Data(Indexed(given, "train"))
-    if isinstance(given, Mapping):
-        unknown = set(given) - {"train", "validation", "test"}
-        if unknown or "train" not in given:
-            raise BadInput(f"data has splits {sorted(given)}; expected train, and validation and test where there are any")
-        splits = {k: v if isinstance(v, Source) else Indexed(v, k) for k, v in given.items()}
-        return Data(splits["train"], splits.get("validation"), splits.get("test"))
-    raise BadInput(f"data must be a name, a Data, a Source or a torch data set, not {type(given).__name__}")
+def _read(text: str) -> Any:
+    """As JSON, which is how we write values and knows all characters; else as YAML, which is how users write them; else as it stands."""
+    for read in (json.loads, yaml.safe_load):
+        try:
+            return read(text)
+        except (ValueError, yaml.YAMLError, RecursionError):
+            continue
+    return text
 
 
-def _call(function: Callable[..., Any], name: str, options: dict[str, Any]) -> Any:
-    parameters = inspect.signature(function).parameters
-    unknown = [k for k in options if k not in parameters]
-    if unknown:
-        raise BadInput(
-            f"data {name!r} has no option {unknown[0]!r}{nearest(unknown[0], parameters)}; it takes {', '.join(parameters) or 'none'}"
-        )
-    try:
-        return function(**options)
-    except (TypeError, ValueError) as error:
-        if isinstance(error, BadInput):
-            raise
-        raise BadInput(f"data {write(name, options)} cannot be made: {error}") from error
+def write(name: str, options: Mapping[str, Any]) -> str:
+    """The spec that is read back as these."""
+    return name + (":" + ",".join(f"{k}={json.dumps(v, ensure_ascii=False)}" for k, v in options.items()) if options else "")
+
+
+def changed(spec: str, changes: Iterable[tuple[str, str]], located: Collection[str]) -> str:
+    """The spec with options set anew, each given as the user wrote it on a command line: `--data.text title,body` is a list of two."""
+    name, text = divided(spec, located)
+    options = options_in(text, spec)
+    for key, value in changes:
+        options[key] = json.dumps(value.split(",") if key in ("text", "columns", "classes") else value, ensure_ascii=False)
+        if re.fullmatch(r"[\w.+-]+", value):
+            options[key] = value
+    return name + (":" + ",".join(f"{k}={v}" for k, v in options.items()) if options else "")

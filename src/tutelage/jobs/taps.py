@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from tutelage.jobs import specs
+from tutelage.jobs import models, sources
 from tutelage.signals import Depth, Model, Trace
 
 
@@ -21,8 +21,8 @@ def taps(model: Any, data: Any = "digits", trust_code: bool = False) -> tuple[Mo
     Returns:
         The handle, and its modules in the order in which they finish.
     """
-    studied = specs.data_from(data)
-    handle = specs.model_from(model, "model", data=studied, seed=0, trust_code=trust_code)
+    studied = sources.data_from(data)
+    handle = models.model_from(model, "model", data=studied, seed=0, trust_code=trust_code)
     batch = studied.train.batch(torch.arange(min(2, len(studied.train))))
     handle.materialize(batch)
     return handle, handle.trace(batch)

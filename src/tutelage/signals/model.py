@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import pickle
 from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -31,10 +32,12 @@ class Model:
         source: an `nn.Module`, or a function without arguments that makes one.
         name: how messages and tables call it.
         seed: seeds the weights that `source` draws; ignored for an instance.
-        weights: a safetensors file loaded into what `source` makes.
+        weights: a file loaded into what `source` makes: safetensors, or .pt, .pth or .bin with nothing but tensors in it.
         inputs: `batch -> tuple | dict`, the model's own preprocessing; default: the only input column, or several by argument name.
         logits: `output -> Tensor`; default: the output itself, its `logits`, or the first tensor of a tuple.
         spec: text from which the same handle can be made again (`"cnn:width=32"`); None for objects made in Python.
+        trained: whether what `source` makes has been trained for the task already; with `weights` it always counts as trained.
+        blueprint: makes the same architecture without reading weights, where `source` reads some; for estimates.
 
     Raises:
         BadInput: `source` is neither a module nor callable.
@@ -50,6 +53,8 @@ class Model:
         inputs: Callable[[Batch], tuple[Any, ...] | dict[str, Any]] | None = None,
         logits: Callable[[Any], Tensor] | None = None,
         spec: str | None = None,
+        trained: bool = False,
+        blueprint: Callable[[], nn.Module] | None = None,
     ) -> None:
         if not callable(source):
             raise BadInput(f"a model must be an nn.Module or a function that makes one, not {type(source).__name__}")
@@ -57,7 +62,8 @@ class Model:
         self._make = None if isinstance(source, nn.Module) else source
         self.name: str = name or (type(source).__name__ if isinstance(source, nn.Module) else str(getattr(source, "__name__", "model")))
         self.seed, self.weights, self.spec = seed, weights, spec
-        self._inputs, self._logits = inputs, logits
+        self._inputs, self._logits, self._blueprint = inputs, logits, blueprint
+        self.trained = trained or weights is not None
         self._trace: Trace | None = None
         self._watch: Watch | None = None
         self._compiled = False
@@ -87,17 +93,23 @@ class Model:
 
         Reads no weights. Used to estimate costs before anything is built.
         """
-        if self._make is None:
+        make = self._blueprint or self._make
+        if make is None:
             return copy.deepcopy(self._module).to("meta") if self._module is not None else None
         try:
             with seeded("skeleton"), torch.device("meta"):
-                return self._make()
+                return make()
         except (RuntimeError, NotImplementedError, TypeError, ValueError):
             return None  # some constructors compute with their weights, which the meta device refuses
 
-    def inputs(self, batch: Batch) -> tuple[Any, ...] | dict[str, Any]:
-        """What the module is called with for this batch."""
-        return self._inputs(batch) if self._inputs else outputs.inputs_of(batch, self.module, self.name)
+    @property
+    def preprocessing(self) -> Callable[[Batch], tuple[Any, ...] | dict[str, Any]] | None:
+        """The model's own preprocessing, where it has one."""
+        return self._inputs
+
+    def inputs(self, batch: Batch, module: nn.Module | None = None) -> tuple[Any, ...] | dict[str, Any]:
+        """What the module, or another of its architecture, is called with for this batch."""
+        return self._inputs(batch) if self._inputs else outputs.inputs_of(batch, module or self.module, self.name)
 
     def logits(self, output: Any) -> Tensor:
         """The logits in what the module gave."""
@@ -113,11 +125,13 @@ class Model:
             raise BadInput(
                 f"{self.name} was given as an instance, which cannot be built anew; give a function that makes it: Model(lambda: Net(...))"
             )
-        return Model(self._make, name=self.name, seed=seed, inputs=self._inputs, logits=self._logits, spec=self.spec)
+        own = {"inputs": self._inputs, "logits": self._logits, "blueprint": self._blueprint}
+        return Model(self._make, name=self.name, seed=seed, spec=self.spec, **own)  # type: ignore[arg-type]
 
     def copy(self) -> Model:
         """A handle on a model with the same weights, as they are when the copy is built."""
-        return Model(lambda: unwatched_copy(self.module), name=self.name, inputs=self._inputs, logits=self._logits, spec=self.spec)
+        own = {"inputs": self._inputs, "logits": self._logits, "blueprint": self._blueprint}
+        return Model(lambda: unwatched_copy(self.module), name=self.name, spec=self.spec, trained=self.trained, **own)  # type: ignore[arg-type]
 
     def materialize(self, batch: Batch) -> None:
         """Let lazily built layers (`nn.LazyLinear`) take their shapes from a real batch; does nothing to other models."""
@@ -225,12 +239,18 @@ class Model:
 
 
 def load_weights(module: nn.Module, path: Path, name: str) -> None:
-    """Load a safetensors file into a module, strictly.
+    """Load a file of weights into a module, strictly.
+
+    Args:
+        module: whose parameters and buffers are set.
+        path: safetensors, or a .pt, .pth or .bin with tensors by name: a state dict, or one under "state_dict" or "model". It is read
+            without running code. Names that all begin with "module." lose it.
+        name: how messages call the model.
 
     Raises:
         MissingFile: no such file.
         Mismatch: names or shapes differ; says which side has what.
-        BadInput: the file is damaged.
+        BadInput: the file is damaged, or holds more than tensors.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load_model
@@ -238,9 +258,31 @@ def load_weights(module: nn.Module, path: Path, name: str) -> None:
     if not path.is_file():
         raise MissingFile(f"weights {path} of {name} do not exist")
     try:
-        load_model(module, path)
+        if path.suffix in (".pt", ".pth", ".bin"):
+            module.load_state_dict(_state_in(path, name))
+        else:
+            load_model(module, path)
     except SafetensorError as error:
         raise BadInput(f"weights {path} of {name} are damaged or no safetensors file: {error}") from None
     except RuntimeError as error:
         details = " ".join(str(error).split())[:300]
         raise Mismatch(f"weights {path} do not fit {name}: {details}") from None
+
+
+def _state_in(path: Path, name: str) -> dict[str, Tensor]:
+    try:
+        found = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:
+        raise BadInput(
+            f"weights {path} of {name} hold more than tensors, or are no file of torch; "
+            "save them anew: torch.save(model.state_dict(), ...), or as safetensors"
+        ) from None
+    except (OSError, EOFError, RuntimeError, ValueError, KeyError) as error:
+        raise BadInput(f"weights {path} of {name} are damaged: {' '.join(str(error).split())[:200]}") from None
+    for key in ("state_dict", "model"):
+        if isinstance(found, Mapping) and isinstance(found.get(key), Mapping):
+            found = found[key]
+    if not isinstance(found, Mapping) or not found or not all(isinstance(v, Tensor) for v in found.values()):
+        raise BadInput(f"weights {path} of {name}: expected tensors by name, found {type(found).__name__}; save model.state_dict()")
+    prefix = "module." if all(k.startswith("module.") for k in found) else ""
+    return {k.removeprefix(prefix): v for k, v in found.items()}

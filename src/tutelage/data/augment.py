@@ -1,0 +1,2 @@
+def augmented(data, recipe):
+    return data

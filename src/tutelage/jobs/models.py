@@ -1,0 +1,162 @@
+"""From what a user names to handles on models: `cnn:width=32`, `hf:FOLDER`, `timm:NAME`, `path/to/file.py:function`, a run folder.
+
+Code of a `.py` file runs by intent: it is allowed where the user wrote it, and asked for with `trust_code` where a run folder or a YAML
+file names it.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tutelage import students
+from tutelage.data import Data, kind_of
+from tutelage.errors import BadInput, MissingFile, nearest
+from tutelage.jobs import specs
+from tutelage.signals import RESERVED, Model
+from tutelage.students import hf, timm
+from tutelage.usercode import function_in
+
+FILE = Path("model") / "model.json"
+LOCATED = ("hf", "timm")
+EXPECTED = "a run folder, file.py:function, hf:FOLDER_OR_ID, timm:NAME, or one of " + ", ".join(students.__all__)
+
+
+def model_from(given: Any, role: str, *, data: Data, seed: int, trust_code: bool = False) -> Model:
+    """Make a handle on a model.
+
+    Args:
+        given: a `Model`, an `nn.Module`, a function that makes one, or a spec.
+        role: how messages call it ("teacher").
+        data: fills in `classes`, `channels`, `size` and `inputs` where the model takes them and the spec leaves them out.
+        seed: of the weights.
+        trust_code: whether a `.py` file that a run folder names may run.
+
+    Raises:
+        BadInput: nothing of the kind, or for another kind of data; names the nearest.
+        MissingFile: a path that does not exist.
+    """
+    if isinstance(given, Model):
+        return given
+    if isinstance(given, nn.Module) or (callable(given) and not isinstance(given, str)):
+        return Model(given, seed=seed)
+    if not isinstance(given, (str, Path)):
+        raise BadInput(f"the {role} must be a model, a function that makes one, or a name or path, not {type(given).__name__}")
+    spec = str(given)
+    if Path(spec).is_dir():
+        return _from_folder(Path(spec), role, data, trust_code)
+    name, text = specs.divided(spec, LOCATED)
+    return _made(name, specs.options_in(text, spec), role, data, seed)
+
+
+def _made(name: str, options: dict[str, str], role: str, data: Data, seed: int, weights: Path | None = None) -> Model:
+    kind = kind_of(data.train)
+    located, _, where = name.partition(":")
+    if located in LOCATED and where:
+        if "weights" in options:
+            raise BadInput(f"{name} reads its weights from its own place; it takes no option weights")
+        maker = hf.hf if located == "hf" else timm.timm
+        _none_of({"kind", "classes", "count", "seed"}, options, name)
+        chosen = specs.typed(options, maker, name)
+        return maker(where, kind=kind, classes=data.classes, count=data.class_count(), seed=seed, **chosen)
+    function = _function(name, role)
+    takes = getattr(function, "takes", None)
+    if takes and kind is not None and kind not in takes:
+        raise BadInput(f"the {role} {name} takes {' or '.join(takes)}, but {data.name} holds {kind}; give a model of {kind}, or other data")
+    if weights is None and "weights" in options and "weights" not in inspect.signature(function).parameters:
+        weights = _weights(options.pop("weights"), name)
+    chosen = {**_fitting(function, sizes(data)), **specs.typed(options, function, name)}
+
+    def make() -> nn.Module:
+        try:
+            return function(**chosen)
+        except TypeError as error:
+            raise BadInput(f"{specs.write(name, chosen)} cannot be built: {error}") from error
+
+    own = getattr(function, "inputs", None)
+    inputs = function.inputs_for(chosen) if hasattr(function, "inputs_for") else own
+    logits = getattr(function, "logits", None)
+    spec = specs.write(name, chosen)
+    return Model(make, name=name.rpartition(":")[2], seed=seed, weights=weights, spec=spec, inputs=inputs, logits=logits)
+
+
+def _none_of(ours: set[str], options: Mapping[str, str], name: str) -> None:
+    """Refuse options that the data and the run decide."""
+    for key in ours & set(options):
+        raise BadInput(f"{name} takes no option {key!r}: it comes from the data or the run")
+
+
+def _function(name: str, role: str) -> Callable[..., Any]:
+    if ".py:" in name:
+        return function_in(name)
+    if name in students.__all__:
+        return getattr(students, name)
+    if "/" in name or name.startswith("."):
+        raise MissingFile(f"{role} {name!r} does not exist; expected {EXPECTED}")
+    raise BadInput(f"{role} {name!r} is not known{nearest(name, students.__all__)}; expected {EXPECTED} (with options: cnn:width=16)")
+
+
+def _weights(given: str, name: str) -> Path:
+    """A file of weights: itself, or that of a run folder or a Hugging Face folder."""
+    path = Path(given.strip("\"'"))
+    for inside in ("model/model.safetensors", "model.safetensors", "pytorch_model.bin"):
+        if (path / inside).is_file():
+            return path / inside
+    if not path.is_file():
+        raise MissingFile(f"weights {str(path)!r} of {name} do not exist; expected a safetensors or .pt file, or a run folder")
+    if path.suffix not in (".safetensors", ".pt", ".pth", ".bin"):
+        raise BadInput(
+            f"weights {str(path)!r} of {name} end in {path.suffix!r}; expected .safetensors, or .pt, .pth or .bin with tensors only"
+        )
+    return path
+
+
+def _from_folder(folder: Path, role: str, data: Data, trust_code: bool) -> Model:
+    file = folder / FILE
+    if not file.is_file():
+        if (folder / "config.json").is_file():
+            raise BadInput(f"{role} {str(folder)!r} is a Hugging Face folder; write hf:{folder}")
+        unfinished = " (its run is not finished; go on with --resume)" if (folder / "config.yaml").is_file() else ""
+        raise MissingFile(f"{role} {str(folder)!r} holds no model: {file} is missing{unfinished}")
+    try:
+        spec = json.loads(file.read_text())["spec"]
+    except (ValueError, KeyError, TypeError):
+        raise BadInput(f"{file} is damaged: expected JSON with a 'spec'") from None
+    if spec is None:
+        raise BadInput(
+            f"the model of {folder} was given as a Python object, so it cannot be rebuilt by name; "
+            f"build it in Python and load {folder / 'model' / 'model.safetensors'}"
+        )
+    name, text = specs.divided(spec, LOCATED)
+    options = specs.options_in(text, spec)
+    if name.startswith("hf:"):  # written whole into the run folder, tokenizer and all
+        own = {k: v for k, v in options.items() if k in ("max_length", "size")}
+        return _made(f"hf:{file.parent}", own, role, data, 0)
+    if ".py:" in name and not trust_code:
+        raise BadInput(f"{folder} names code to run, {name!r}; look at it, then allow it with --trust-code")
+    return _made(name, options, role, data, 0, file.parent / "model.safetensors")
+
+
+def sizes(data: Data) -> dict[str, int]:
+    """What models can be fitted to: the number of classes, the channels and the side of images, the numbers in a sample."""
+    classes = data.class_count()
+    found = {} if classes is None else {"classes": classes}
+    inputs = [v for k, v in data.train.batch(torch.tensor([0])).items() if k not in RESERVED and isinstance(v, Tensor)]
+    if len(inputs) == 1:
+        found["inputs"] = inputs[0][0].numel()
+        if inputs[0].ndim == 4:
+            found["channels"] = inputs[0].shape[1]
+            if inputs[0].shape[2] == inputs[0].shape[3]:
+                found["size"] = inputs[0].shape[2]
+    return found
+
+
+def _fitting(function: Callable[..., Any], options: Mapping[str, Any]) -> dict[str, Any]:
+    parameters = inspect.signature(function).parameters
+    return {k: v for k, v in options.items() if k in parameters}

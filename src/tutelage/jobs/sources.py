@@ -1,0 +1,123 @@
+"""From what a user names to data: `digits`, `csv:FILE:label=species`, `folder:PATH`, `file.py:function`, or objects made in Python."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch.utils.data import Dataset
+
+from tutelage.data import BUILT_IN, LOCATED, Data, Indexed, Source, Table, from_datasets, is_hf, kind_of
+from tutelage.errors import BadInput, nearest
+from tutelage.jobs import specs
+from tutelage.usercode import function_in
+
+EXPECTED = f"{', '.join(BUILT_IN)}, {', '.join(f'{k}:PATH' for k in LOCATED)}, or file.py:function"
+
+
+def data_from(given: Any) -> Data:
+    """Make the splits of a task.
+
+    Args:
+        given: a `Data`, a source, a torch or Hugging Face data set, a mapping of splits, or a spec.
+
+    Raises:
+        BadInput: nothing of the kind; names the nearest.
+        MissingFile: a path that does not exist.
+    """
+    if isinstance(given, str):
+        name, text = specs.divided(given, LOCATED)
+        options = specs.options_in(text, given)
+        kind, _, path = name.partition(":")
+        if ".py:" in name:
+            made = data_from(_called(function_in(name), name, options))
+            return made if made.name != "data" else Data(made.train, made.validation, made.test, made.classes, given)
+        if name in BUILT_IN:
+            return _called(BUILT_IN[name], name, options)
+        if kind in LOCATED and path:
+            return _called(LOCATED[kind], name, options, path)
+        raise BadInput(f"data {name!r} is not known{nearest(kind, [*BUILT_IN, *LOCATED])}; expected {EXPECTED}")
+    if isinstance(given, Data):
+        return given
+    if isinstance(given, Source):
+        return Data(given)
+    if is_hf(given):
+        return from_datasets(given, name="data")
+    if isinstance(given, Dataset):
+        return Data(Indexed(given, "train"))
+    if isinstance(given, Mapping):
+        unknown = set(given) - {"train", "validation", "test"}
+        if unknown or "train" not in given:
+            raise BadInput(f"data has splits {sorted(given)}; expected train, and validation and test where there are any")
+        splits = {k: v if isinstance(v, Source) else Indexed(v, k) for k, v in given.items()}
+        return Data(splits["train"], splits.get("validation"), splits.get("test"))
+    raise BadInput(f"data must be a name, a Data, a Source or a torch data set, not {type(given).__name__}")
+
+
+def _called(function: Callable[..., Any], name: str, options: Mapping[str, str], *path: str) -> Any:
+    chosen = specs.typed(options, function, f"data {name}")
+    try:
+        return function(*path, **chosen)
+    except (TypeError, ValueError) as error:
+        if isinstance(error, BadInput):
+            raise
+        raise BadInput(f"data {specs.write(name, chosen)} cannot be made: {error}") from error
+
+
+def check(data: Data) -> None:
+    """Refuse data that would teach nonsense: numbers that are not finite, labels that training lacks.
+
+    Raises:
+        BadInput: names the split, the column or class, and what to do.
+    """
+    for source in filter(None, (data.train, data.validation, data.test)):
+        for key, column in source.columns.items() if isinstance(source, Table) else ():
+            if isinstance(column, torch.Tensor) and column.is_floating_point() and not column.isfinite().all():
+                bad = int((~column.isfinite()).flatten(1).any(1).sum()) if column.ndim > 1 else int((~column.isfinite()).sum())
+                raise BadInput(f"column {key!r} of {source.name} is NaN or infinite in {bad} of {len(source)} samples; mend or drop them")
+    known = data.train.labels()
+    if known is None or known.is_floating_point() or known.ndim != 1:
+        return
+    for source in filter(None, (data.validation, data.test)):
+        shown = source.labels()
+        if shown is None or shown.shape[1:] != known.shape[1:]:
+            continue
+        new = sorted(set(shown.unique().tolist()) - set(known.unique().tolist()) - {-100})
+        if new:
+            called = repr(data.classes[new[0]]) if data.classes else str(new[0])
+            raise BadInput(f"class {called} is in {source.name} but not in training; give samples of it, or leave it out")
+
+
+def described(data: Data) -> dict[str, Any]:
+    """What a data set holds, as plain values.
+
+    Returns:
+        `name`, `kind`, `columns` (name to shape or type), `classes`, `splits` (each with `samples` and, with labels, `counts` by class),
+        `imbalance` (training samples of the largest class over those of the smallest; None without labels), and a few `examples`.
+    """
+    count = data.class_count()
+    named = list(data.classes) or [str(i) for i in range(count or 0)]
+    splits: dict[str, Any] = {}
+    for split in ("train", "validation", "test"):
+        source: Source | None = getattr(data, split)
+        if source is None:
+            continue
+        labels = source.labels()
+        counts = None
+        if labels is not None and labels.ndim == 1 and not labels.is_floating_point():
+            counts = torch.bincount(labels[labels >= 0].long(), minlength=len(named)).tolist()
+        splits[split] = {"samples": len(source), "counts": counts}
+    counts = splits["train"]["counts"]
+    first = data.train.batch(torch.arange(min(3, len(data.train))))
+    columns = {k: str(tuple(v.shape[1:])) if isinstance(v, torch.Tensor) else type(v[0]).__name__ for k, v in first.items() if k != "id"}
+    texts = [f"  {t[:110]}" for t in first["text"]] if kind_of(data.train) == "text" else []
+    return {
+        "name": data.name,
+        "kind": kind_of(data.train),
+        "columns": columns,
+        "classes": named if counts else [],
+        "splits": splits,
+        "imbalance": max(counts) / max(min(counts), 1) if counts else None,
+        "examples": texts,
+    }

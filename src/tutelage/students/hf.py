@@ -1,0 +1,187 @@
+"""Hugging Face classifiers of text and images: `hf:FOLDER_OR_ID`, through transformers."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from tutelage.errors import BadInput, MissingFile, nearest
+from tutelage.extras import needed
+from tutelage.signals import Model
+from tutelage.signals.images import ImageInputs
+from tutelage.signals.tokens import Tokens
+
+SAFE: dict[str, Any] = {"dtype": torch.float32, "trust_remote_code": False}
+HEADS = {"text": "AutoModelForSequenceClassification", "images": "AutoModelForImageClassification"}
+
+
+def hf(
+    where: str,
+    *,
+    kind: str | None,
+    classes: Sequence[str],
+    count: int | None,
+    seed: int = 0,
+    pretrained: bool | None = None,
+    max_length: int = 128,
+    tokenizer: str | None = None,
+    size: int | None = None,
+    **changes: Any,
+) -> Model:
+    """Make a handle on a Hugging Face model as a classifier; nothing but its config is read before it is used.
+
+    Args:
+        where: a folder with config.json, or a name on the hub.
+        kind: of the data, "text" or "images".
+        classes: names of the data's classes, in order.
+        count: number of the data's classes.
+        seed: of weights that are drawn: a head where there is none for these classes, or all of them.
+        pretrained: whether to read weights; by default where the folder has some.
+        max_length: tokens after which a text is cut.
+        tokenizer: where its tokenizer is, if not in `where`.
+        size: side that images are scaled to, in pixels; by default what its preprocessor says, else its config.
+        changes: settings of the config, such as num_hidden_layers=2; with weights, layers beyond them are left out.
+
+    Returns:
+        A handle that keeps the model's own tokenizer or normalisation, and counts as trained where it has a head for these classes.
+
+    Raises:
+        MissingFile: no such folder.
+        BadInput: no config, a setting that it does not have, a model of another kind than the data, or labels in another order.
+
+    Source: https://huggingface.co/docs/transformers/model_doc/auto.
+    """
+    transformers = needed("transformers", "hf", f"hf:{where}")
+    place = Path(where)
+    if not place.is_dir() and (place.exists() or where.startswith((".", "/", "~"))):
+        raise MissingFile(f"hf:{where} does not exist as a folder")
+    if kind not in HEADS or count is None:
+        raise BadInput(f"hf:{where} is made a classifier of text or images, but the data have {'no labels' if kind else 'neither'}")
+    with _quiet():
+        config = _config(transformers, where, place, changes)
+    auto = getattr(transformers, HEADS[kind])
+    if type(config) not in auto._model_mapping:
+        raise BadInput(f"hf:{where} is a {config.model_type} model, which does not classify {kind}; give a model of {kind}, or other data")
+    if pretrained is None:
+        pretrained = not place.is_dir() or any(place.glob("*.safetensors")) or any(place.glob("pytorch_model*.bin"))
+    fits = pretrained and _has_head(config, count)
+    if fits:
+        _check_order(config, classes, where)
+    else:
+        names = list(classes) or [str(i) for i in range(count)]
+        config.num_labels = count
+        config.id2label, config.label2id = dict(enumerate(names)), {n: i for i, n in enumerate(names)}
+    inputs: Tokens | ImageInputs
+    if kind == "text":
+        inputs = Tokens(lambda: _tokenizer(transformers, tokenizer or where), max_length)
+    else:
+        own = getattr(config, "image_size", None)
+        read = ImageInputs.read(place, size=size, channels=getattr(config, "num_channels", 3), argument="pixel_values")
+        inputs = ImageInputs(read.size or own, read.mean, read.std, read.channels, read.argument)
+
+    def blueprint() -> nn.Module:
+        with _quiet():
+            return auto.from_config(config)
+
+    def make() -> nn.Module:
+        if isinstance(inputs, Tokens) and config.pad_token_id is None:
+            config.pad_token_id = inputs.tokenizer.pad_token_id
+        if not pretrained:
+            return blueprint()
+        try:
+            with _quiet():
+                return auto.from_pretrained(
+                    where, config=config, ignore_mismatched_sizes=True, dtype=torch.float32, trust_remote_code=False
+                )
+        except (OSError, ValueError, RuntimeError, KeyError) as error:
+            raise BadInput(f"the weights of hf:{where} cannot be read: {_short(error)}") from None
+
+    options = {"pretrained": pretrained, "max_length": max_length, "tokenizer": tokenizer, "size": size, **changes}
+    said = ",".join(
+        f"{k}={json.dumps(v)}" for k, v in options.items() if v is not None and (k, v) not in (("max_length", 128), ("pretrained", True))
+    )
+    spec = f"hf:{where}" + (f":{said}" if said else "")
+    name = place.resolve().parent.name if place.name == "model" else place.name
+    return Model(make, name=name, seed=seed, inputs=inputs, spec=spec, trained=fits, blueprint=blueprint)
+
+
+def save(model: Model, folder: Path) -> None:
+    """Write a Hugging Face folder: config, weights, and the tokenizer or the normalisation."""
+    with _quiet():
+        model.module.save_pretrained(folder)  # type: ignore[operator]
+    if isinstance(model.preprocessing, (Tokens, ImageInputs)):
+        model.preprocessing.save(folder)
+
+
+def is_hf(module: nn.Module) -> bool:
+    """Whether a module is transformers' own kind; imports nothing."""
+    return any(c.__module__ == "transformers.modeling_utils" and c.__name__ == "PreTrainedModel" for c in type(module).__mro__)
+
+
+def _config(transformers: Any, where: str, place: Path, changes: Mapping[str, Any]) -> Any:
+    if place.is_dir() and not (place / "config.json").is_file():
+        raise MissingFile(f"hf:{where} holds no config.json; expected a folder that save_pretrained wrote")
+    try:
+        config, unused = transformers.AutoConfig.from_pretrained(where, trust_remote_code=False, return_unused_kwargs=True, **changes)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise BadInput(f"the config of hf:{where} cannot be read: {_short(error)}") from None
+    unused = {k for k in unused if k in changes}
+    if unused:
+        known = list(config.to_dict())
+        first = min(unused)
+        raise BadInput(f"hf:{where} has no setting {first!r}{nearest(first, known)}")
+    return config
+
+
+def _has_head(config: Any, count: int) -> bool:
+    named = (config.architectures or [""])[0]
+    return named.endswith(("ForSequenceClassification", "ForImageClassification")) and config.num_labels == count
+
+
+def _check_order(config: Any, classes: Sequence[str], where: str) -> None:
+    """Refuse labels of the same names in another order: the model would be right and counted wrong."""
+    names = [str(config.id2label[i]) for i in sorted(config.id2label)]
+    if classes and names != list(classes) and sorted(n.lower() for n in names) == sorted(c.lower() for c in classes):
+        same = [n.lower() for n in names] == [c.lower() for c in classes]
+        if not same:
+            raise BadInput(
+                f"hf:{where} numbers its labels {', '.join(names)}, the data {', '.join(classes)}; "
+                f"give the data its order: --data.classes {','.join(names)}"
+            )
+
+
+def _tokenizer(transformers: Any, where: str) -> Any:
+    try:
+        with _quiet():
+            tokenizer = transformers.AutoTokenizer.from_pretrained(where, trust_remote_code=False)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise BadInput(f"hf:{where} has no tokenizer that can be read ({_short(error)}); name one with tokenizer=FOLDER") from None
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
+    return tokenizer
+
+
+def _short(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the library's remarks on new heads and its bars off the screen; what matters is said by us."""
+    from transformers.utils import logging
+
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()
