@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from tutelage.errors import BadInput
+from tutelage.students.takes import takes
 
 
 class Cnn(nn.Module):
@@ -32,6 +33,7 @@ class Cnn(nn.Module):
         return self.head(self.blocks(x_BCHW).mean((2, 3)))
 
 
+@takes("images")
 def cnn(*, classes: int = 10, channels: int = 1, width: int = 32, depth: int = 4, pools: int = 1, norm: bool = True) -> nn.Module:
     """A plain convolutional classifier for images from 8x8.
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 from torch import nn
 
 from tutelage.errors import BadInput
+from tutelage.students.takes import takes
 
 
+@takes("images", "numbers")
 def mlp(*, classes: int = 10, inputs: int = 64, width: int = 32, depth: int = 1, dropout: float = 0.0) -> nn.Module:
     """A multilayer perceptron: `depth` hidden layers of `width` with ReLU, over the flattened input.
 
