@@ -40,7 +40,9 @@ def test_what_is_no_option_is_refused(text):
         options_in(text, f"cnn:{text}")
 
 
-def make(path, *, width: int = 3, rate: float = 0.5, norm: bool = True, label: str = "", text: Sequence[str] = (), limit: int | None = None):
+def make(
+    path, *, width: int = 3, rate: float = 0.5, norm: bool = True, label: str = "", text: Sequence[str] = (), limit: int | None = None
+):
     """Annotated as built-in functions are."""
 
 
@@ -65,7 +67,9 @@ def test_options_become_what_the_function_is_annotated_with(given_options, expec
     assert typed(given_options, make, "make") == expected
 
 
-@pytest.mark.parametrize("given_options", [{"width": "x"}, {"width": "1.5"}, {"width": "true"}, {"rate": "x"}, {"norm": "3"}, {"depth": "3"}])
+@pytest.mark.parametrize(
+    "given_options", [{"width": "x"}, {"width": "1.5"}, {"width": "true"}, {"rate": "x"}, {"norm": "3"}, {"depth": "3"}]
+)
 def test_other_types_and_unknown_options_are_refused(given_options):
     """Before anything is built."""
     with pytest.raises(BadInput, match="expected|has no option"):

@@ -49,7 +49,7 @@ def model_from(given: Any, role: str, *, data: Data, seed: int, trust_code: bool
     if not isinstance(given, (str, Path)):
         raise BadInput(f"the {role} must be a model, a function that makes one, or a name or path, not {type(given).__name__}")
     spec = str(given)
-    if Path(spec).is_dir():
+    if spec and Path(spec).is_dir():
         return _from_folder(Path(spec), role, data, trust_code)
     name, text = specs.divided(spec, LOCATED)
     return _made(name, specs.options_in(text, spec), role, data, seed)
@@ -80,7 +80,8 @@ def _made(name: str, options: dict[str, str], role: str, data: Data, seed: int, 
             raise BadInput(f"{specs.write(name, chosen)} cannot be built: {error}") from error
 
     own = getattr(function, "inputs", None)
-    inputs = function.inputs_for(chosen) if hasattr(function, "inputs_for") else own
+    inputs_for = getattr(function, "inputs_for", None)
+    inputs = inputs_for(chosen) if inputs_for else own
     logits = getattr(function, "logits", None)
     spec = specs.write(name, chosen)
     return Model(make, name=name.rpartition(":")[2], seed=seed, weights=weights, spec=spec, inputs=inputs, logits=logits)
@@ -95,8 +96,8 @@ def _none_of(ours: set[str], options: Mapping[str, str], name: str) -> None:
 def _function(name: str, role: str) -> Callable[..., Any]:
     if ".py:" in name:
         return function_in(name)
-    if name in students.__all__:
-        return getattr(students, name)
+    if name.replace("-", "_") in students.__all__:
+        return getattr(students, name.replace("-", "_"))
     if "/" in name or name.startswith("."):
         raise MissingFile(f"{role} {name!r} does not exist; expected {EXPECTED}")
     raise BadInput(f"{role} {name!r} is not known{nearest(name, students.__all__)}; expected {EXPECTED} (with options: cnn:width=16)")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import nn
 
 from tutelage.errors import BadInput, MissingFile, nearest
@@ -79,7 +80,7 @@ def hf(
         config.id2label, config.label2id = dict(enumerate(names)), {n: i for i, n in enumerate(names)}
     inputs: Tokens | ImageInputs
     if kind == "text":
-        inputs = Tokens(lambda: _tokenizer(transformers, tokenizer or where), max_length)
+        inputs = Tokens(lambda: _tokenizer(transformers, tokenizer or where, config.vocab_size), max_length)
     else:
         own = getattr(config, "image_size", None)
         read = ImageInputs.read(place, size=size, channels=getattr(config, "num_channels", 3), argument="pixel_values")
@@ -99,7 +100,7 @@ def hf(
                 return auto.from_pretrained(
                     where, config=config, ignore_mismatched_sizes=True, dtype=torch.float32, trust_remote_code=False
                 )
-        except (OSError, ValueError, RuntimeError, KeyError) as error:
+        except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
             raise BadInput(f"the weights of hf:{where} cannot be read: {_short(error)}") from None
 
     options = {"pretrained": pretrained, "max_length": max_length, "tokenizer": tokenizer, "size": size, **changes}
@@ -156,12 +157,17 @@ def _check_order(config: Any, classes: Sequence[str], where: str) -> None:
             )
 
 
-def _tokenizer(transformers: Any, where: str) -> Any:
+def _tokenizer(transformers: Any, where: str, vocabulary: int) -> Any:
     try:
         with _quiet():
             tokenizer = transformers.AutoTokenizer.from_pretrained(where, trust_remote_code=False)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise BadInput(f"hf:{where} has no tokenizer that can be read ({_short(error)}); name one with tokenizer=FOLDER") from None
+    words = len(tokenizer)
+    if words <= len(set(tokenizer.all_special_ids)):  # what the library makes where the files are missing
+        raise BadInput(f"hf:{where} has no tokenizer that can be read (it knows no words); name one with tokenizer=FOLDER")
+    if words > vocabulary:
+        raise BadInput(f"the tokenizer of hf:{where} knows {words} tokens, the model {vocabulary}; give the one it was trained with")
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
     return tokenizer
