@@ -19,14 +19,8 @@ def tokenizer(folder: Path) -> None:
 
 def bert(folder: Path, *, head: int | None = None, labels: list[str] | None = None, weights: bool = True, layers: int = 2) -> Path:
     """A BERT of width 16: an encoder, or a classifier with `head` labels; config only without weights."""
-    config = transformers.BertConfig(
-        vocab_size=len(WORDS),
-        hidden_size=16,
-        num_hidden_layers=layers,
-        num_attention_heads=2,
-        intermediate_size=32,
-        max_position_embeddings=40,
-    )
+    sizes = {"hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 32, "max_position_embeddings": 40}
+    config = transformers.BertConfig(vocab_size=len(WORDS), num_hidden_layers=layers, **sizes)
     if head:
         names = labels or [f"LABEL_{i}" for i in range(head)]
         config.id2label, config.label2id = dict(enumerate(names)), {n: i for i, n in enumerate(names)}
@@ -51,7 +45,6 @@ def vit(folder: Path, *, head: int | None = None, weights: bool = True, size: in
         kind(config).save_pretrained(folder)
     else:
         config.save_pretrained(folder)
-    (folder / "preprocessor_config.json").write_text(
-        json.dumps({"size": {"height": size, "width": size}, "image_mean": [0.5] * 3, "image_std": [0.5] * 3})
-    )
+    seen = {"size": {"height": size, "width": size}, "image_mean": [0.5] * 3, "image_std": [0.5] * 3}
+    (folder / "preprocessor_config.json").write_text(json.dumps(seen))
     return folder

@@ -36,7 +36,7 @@ def test_a_spec_is_a_name_and_options(spec, name, options):
 @pytest.mark.parametrize("text", ["width", "wid th=3", "=3", "a=[1,2", 'a="x', "a=1]"])
 def test_what_is_no_option_is_refused(text):
     """One sentence names the part."""
-    with pytest.raises(BadInput, match="no option|close"):
+    with pytest.raises(BadInput, match=r"no option|close"):
         options_in(text, f"cnn:{text}")
 
 
@@ -72,7 +72,7 @@ def test_options_become_what_the_function_is_annotated_with(given_options, expec
 )
 def test_other_types_and_unknown_options_are_refused(given_options):
     """Before anything is built."""
-    with pytest.raises(BadInput, match="expected|has no option"):
+    with pytest.raises(BadInput, match=r"expected|has no option"):
         typed(given_options, make, "make")
 
 

@@ -84,8 +84,14 @@ def test_what_is_saved_is_read_back(tmp_path):
 
 @pytest.mark.parametrize(
     ("said", "size"),
-    [({"size": 24}, (24, 24)), ({"size": {"shortest_edge": 20}}, (20, 20)), ({"size": {"height": 3, "width": 4}}, (3, 4)), ({}, None)]
-    + [({"size": 24, "crop_size": {"height": 20, "width": 20}}, (20, 20)), ({"size": 24, "do_resize": False}, None)],
+    [
+        ({"size": 24}, (24, 24)),
+        ({"size": {"shortest_edge": 20}}, (20, 20)),
+        ({"size": {"height": 3, "width": 4}}, (3, 4)),
+        ({}, None),
+        ({"size": 24, "crop_size": {"height": 20, "width": 20}}, (20, 20)),
+        ({"size": 24, "do_resize": False}, None),
+    ],
 )
 def test_the_forms_in_which_a_size_is_written(tmp_path, said, size):
     """All that are found in the wild."""

@@ -21,7 +21,7 @@ class Words:
     def __call__(self, first, second, truncation, max_length):
         assert truncation
         self.seen += first
-        ids = [[1, *(100 + len(w) for w in t.split())][: max_length - 1] + [2] for t in first]
+        ids = [[*[1, *(100 + len(w) for w in t.split())][: max_length - 1], 2] for t in first]
         return {"input_ids": ids, "attention_mask": [[1] * len(i) for i in ids]}
 
 

@@ -141,7 +141,7 @@ def test_bad_input_is_refused_before_weights_are_read(tmp_path, texts, images):
         model_from(f"hf:{bert}", "student", data=images, seed=0)
     with pytest.raises(BadInput, match="does not classify text"):
         model_from(f"hf:{vit}", "student", data=texts, seed=0)
-    with pytest.raises(BadInput, match="give the data its order: --data.classes pos,neg"):
+    with pytest.raises(BadInput, match=r"give the data its order: --data.classes pos,neg"):
         model_from(f"hf:{bert}", "teacher", data=texts, seed=0)
     with pytest.raises(BadInput, match="no setting 'num_hiden_layers'; nearest: 'num_hidden_layers'"):
         model_from(f"hf:{bert}:num_hiden_layers=2", "student", data=texts, seed=0)
@@ -168,7 +168,7 @@ def test_damaged_weights_and_a_missing_tokenizer_say_so(tmp_path, texts):
     folder = hub.bert(tmp_path / "bert")
     (folder / "model.safetensors").write_bytes(b"damaged")
     model = model_from(f"hf:{folder}", "student", data=texts, seed=0)
-    with pytest.raises(BadInput, match="weights of hf:.* cannot be read"):
+    with pytest.raises(BadInput, match=r"weights of hf:.* cannot be read"):
         assert model.module
     for name in ("tokenizer.json", "tokenizer_config.json", "vocab.txt"):
         (folder / name).unlink()

@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tutelage.cli.console import console
-from tutelage.cli.parser import Parser
+from tutelage.cli.parser import Parser, data_options
 
 
 def run(words: Sequence[str]) -> int:
     """Parse, trace, print."""
+    words, changes = data_options(words)
     parser = Parser(
         prog="tutelage taps",
         description="List a model's module paths with shapes, and how two models match by depth.",
         epilog="example: tutelage taps cnn:width=64 mlp",
     )
-    parser.add_argument("model", type=str, help="a built-in net, file.py:function, or a run folder")
+    parser.add_argument("model", type=str, help="a built-in net, hf:FOLDER_OR_ID, timm:NAME, file.py:function, or a run folder")
     parser.add_argument("other", nargs="?", type=str, help="a second model (the student), to match by depth")
     parser.add_argument("--data", type=str, default="digits", help="what the models are run on, for shapes")
     parser.add_argument("--trust_code", action="store_true", help="let a run folder name a .py file whose code then runs")
@@ -23,10 +24,13 @@ def run(words: Sequence[str]) -> int:
 
     from rich.table import Table
 
+    from tutelage.data import LOCATED
+    from tutelage.jobs.specs import changed
     from tutelage.jobs.taps import matching, taps
 
     out = console()
-    traced = [taps(m, given.get("data", "digits"), given.get("trust_code", False)) for m in (given["model"], given.get("other")) if m]
+    studied = changed(given.get("data", "digits"), changes, LOCATED)
+    traced = [taps(m, studied, given.get("trust_code", False)) for m in (given["model"], given.get("other")) if m]
     for model, found in traced:
         table = Table(
             title=f"{model.name}: {found.layers} weighted layers; a tap is the first output of a module in a pass", title_justify="left"

@@ -140,6 +140,7 @@ def distill(
     }
     for label, each in plans.items():
         rehearse(runs[label], each)
+    folder.check_space(place, [each.product for each in plans.values()])
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
         if not (resume and (place / "config.yaml").is_file()):  # what a run was begun with stands; its checkpoints compare
@@ -148,6 +149,8 @@ def distill(
             folder.write_config(place, settled(name, function, {**said, **about, **chosen}, teacher_fit, options))
         folder.write_environment(place, seed)
         folder.write_splits(place, studied)
+        if not options.quiet:
+            print(f"data: {studied.name}: {sources.in_a_line(studied)}", file=sys.stderr)
     for label, each in plans.items():
         if label == "student":
             say_before(teachers, product, studied, accelerator.device, options.quiet or not accelerator.is_main_process)

@@ -52,6 +52,18 @@ def prepare(folder: Path, resume: bool) -> None:
         raise BadInput(f"--out {folder} cannot be written to")
 
 
+def check_space(folder: Path, products: Sequence[Model]) -> None:
+    """Refuse a disk that cannot hold the run: of each product, its weights, a stage's result, and two checkpoints with Adam's moments.
+
+    Raises:
+        BadInput: says how much is free and how much is needed.
+    """
+    wanted = sum(8 * size_of(m.module)["bytes"] for m in products) + 2**20
+    free = shutil.disk_usage(folder).free
+    if free < wanted:
+        raise BadInput(f"--out {folder} has {free / 1e6:,.0f} MB free; expected {wanted / 1e6:,.0f} MB for weights and checkpoints")
+
+
 def write_config(folder: Path, config: Mapping[str, Any]) -> None:
     """Write config.yaml: `tutelage distill --config` runs it again."""
     write_text_atomically(folder / "config.yaml", yaml.safe_dump(dict(config), sort_keys=False))
