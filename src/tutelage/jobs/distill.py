@@ -205,8 +205,14 @@ def _check_classes(handles: Mapping[str, Model], data: Data) -> None:
     classes = models.sizes(data).get("classes")
     batch = data.train.batch(torch.arange(min(2, len(data.train))))
     for role, model in handles.items():
-        model.materialize(batch)
-        shape = model.trace(batch).logits
+        try:
+            model.materialize(batch)
+            shape = model.trace(batch).logits
+        except (RuntimeError, TypeError, ValueError, IndexError) as error:
+            if isinstance(error, BadInput):
+                raise
+            said = " ".join(str(error).split())[:200]
+            raise BadInput(f"the {role} ({model.name}) cannot take the samples of {data.name}: {type(error).__name__}: {said}") from error
         if classes is not None and shape is not None and len(shape) == 2 and shape[1] < classes:
             raise BadInput(
                 f"the {role} ({model.name}) gives {shape[1]} logits, but {data.name} has {classes} classes; it must know them all"

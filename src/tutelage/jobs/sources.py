@@ -28,16 +28,16 @@ def data_from(given: Any) -> Data:
     """
     if isinstance(given, str):
         name, text = specs.divided(given, LOCATED)
-        options = specs.options_in(text, given)
         kind, _, path = name.partition(":")
+        if ".py:" not in name and name not in BUILT_IN and not (kind in LOCATED and path):
+            raise BadInput(f"data {name!r} is not known{nearest(kind, [*BUILT_IN, *LOCATED])}; expected {EXPECTED}")
+        options = specs.options_in(text, given)
         if ".py:" in name:
             made = data_from(_called(function_in(name), name, options))
             return made if made.name != "data" else Data(made.train, made.validation, made.test, made.classes, given)
         if name in BUILT_IN:
             return _called(BUILT_IN[name], name, options)
-        if kind in LOCATED and path:
-            return _called(LOCATED[kind], name, options, path)
-        raise BadInput(f"data {name!r} is not known{nearest(kind, [*BUILT_IN, *LOCATED])}; expected {EXPECTED}")
+        return _called(LOCATED[kind], name, options, path)
     if isinstance(given, Data):
         return given
     if isinstance(given, Source):
