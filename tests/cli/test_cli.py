@@ -122,6 +122,26 @@ def test_print_config_gives_a_file_that_runs(tmp_path, capsys):
     assert json.loads((tmp_path / "o" / "report.json").read_text())["student"]["updates"] == 4
 
 
+@pytest.mark.parametrize(
+    "words", [["--track", "tensorboard,aim"], ["--track=tensorboard", "--track", "aim"], ["--track", "[tensorboard, aim]"]]
+)
+@pytest.mark.parametrize("text", ["track: tensorboard,aim", "track: [tensorboard, aim]"])
+def test_trackers_are_named_together_or_one_by_one_or_in_a_file(words, text, tmp_path, capsys, monkeypatch):
+    """And what --print_config shows can be given again."""
+    import accelerate.tracking
+
+    monkeypatch.setattr(accelerate.tracking, "get_available_trackers", lambda: ["tensorboard", "aim"])
+    file = tmp_path / "c.yml"
+    file.write_text(text)
+    for asked in (words, ["--config", str(file)]):
+        assert main(["distill", *SMALL, *asked, "--print_config"]) == 0
+        shown = yaml.safe_load(capsys.readouterr().out)
+        assert shown["track"] == ["tensorboard", "aim"]
+    file.write_text(yaml.safe_dump(shown))
+    assert main(["distill", "--config", str(file), "--track=", "--print_config"]) == 0
+    assert yaml.safe_load(capsys.readouterr().out)["track"] == []
+
+
 def test_a_run_folder_is_a_teacher(done, tmp_path, capsys):
     """What one run made teaches in the next."""
     words = ["distill", "--teacher", str(done / "teacher"), "--student", "mlp:width=3", "--recipe", "kd", "--steps", "3", "--quiet"]
@@ -250,6 +270,9 @@ BAD: dict[str, tuple[list[str], str]] = {
     "resume with another knob": (["distill", "--resume", "{cut}", "--temperature", "9"], "temperature"),
     "resume from a damaged checkpoint": (["distill", "--resume", "{cut}"], "damaged"),
     "micro-batch of nothing": ([*BASE, "--micro-batch", "0"], "at least 1"),
+    "unknown tracker": ([*BASE, "--track", "tensorbord"], "nearest: 'tensorboard'"),
+    "one of two trackers unknown": ([*BASE, "--track", "tensorboard", "--track", "w&b"], "--track w&b"),
+    "trackers that are no list of names": ([*BASE, "--track", "{{a: 1}}"], "--track"),
     "unknown precision": ([*BASE, "--precision", "fp8"], "expected one of"),
     "taps of nothing": (["taps"], "required"),
     "taps of an unknown net": (["taps", "resnett"], "is not known"),

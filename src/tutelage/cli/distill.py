@@ -41,7 +41,7 @@ examples:
 
 def run(words: Sequence[str]) -> int:
     """Parse, call, print."""
-    words = dashes_to_underscores(words)
+    words = _joined(dashes_to_underscores(words), "track")
     resumed = _value(words, "resume")
     file = _value(words, "config")
     settings = read_settings(Path(file), f"--config {file}") if file else {}
@@ -99,15 +99,26 @@ def _untrusted(what: str, value: str) -> BadInput:
 
 def _value(words: Sequence[str], name: str) -> str | None:
     """The last value of an option in raw words, before there is a parser."""
-    found = None
+    return next(reversed(_every(words, name)), None)
+
+
+def _every(words: Sequence[str], name: str) -> list[str]:
+    """All values of an option in raw words."""
+    found = []
     for i, word in enumerate(words):
         if word == f"--{name}":
             if i + 1 == len(words):
                 raise BadInput(f"option --{name} expects a value")
-            found = words[i + 1]
+            found.append(words[i + 1])
         elif word.startswith(f"--{name}="):
-            found = word.partition("=")[2]
+            found.append(word.partition("=")[2])
     return found
+
+
+def _joined(words: Sequence[str], name: str) -> list[str]:
+    """The words with all values of an option as one, commas between them."""
+    values = _every(words, name)
+    return [*_without(words, name), f"--{name}={','.join(values)}"] if len(values) > 1 else list(words)
 
 
 def _values(words: Sequence[str]) -> set[str]:

@@ -25,6 +25,7 @@ from tutelage.teachers import Frozen
 from tutelage.training import Fit, Plan, Run, RunOptions, rehearse, train
 from tutelage.training.checkpoint import write_text_atomically
 from tutelage.training.run import make_accelerator
+from tutelage.training.tracking import tracking
 
 
 @dataclass(frozen=True)
@@ -116,8 +117,8 @@ def distill(
         return Result(None, None, rows=estimate.rows(plans, studied))
 
     _check_classes(handles, studied)
-    accelerator = make_accelerator(options)
-    place = _place(out, name, accelerator)
+    place = _place(out, name, options)
+    accelerator = make_accelerator(options, place)
     folder.prepare(place, resume)
     identity = {
         "recipe": name,
@@ -126,10 +127,9 @@ def distill(
         "data": studied.fingerprint(),
     }
     watch = _watch(studied, accelerator.device)
-    places = {label: place if label == "student" else place / label for label in plans}
     runs = {
         label: Run(
-            places[label],
+            place if label == "student" else place / label,
             seed=seed,
             options=options,
             watch=watch,
@@ -142,15 +142,30 @@ def distill(
         rehearse(runs[label], each)
     folder.check_space(place, [each.product for each in plans.values()])
     accelerator.wait_for_everyone()
+    about = {"data": data, "out": str(place), "seed": seed, "train_teacher": train_teacher, "baseline": baseline}
+    config = settled(name, function, {**{r: v for r, v in given.items() if v is not None}, **about, **chosen}, teacher_fit, options)
     if accelerator.is_main_process:
         if not (resume and (place / "config.yaml").is_file()):  # what a run was begun with stands; its checkpoints compare
-            about = {"data": data, "out": str(place), "seed": seed, "train_teacher": train_teacher, "baseline": baseline}
-            said = {r: v for r, v in given.items() if v is not None}
-            folder.write_config(place, settled(name, function, {**said, **about, **chosen}, teacher_fit, options))
+            folder.write_config(place, config)
         folder.write_environment(place, seed)
         folder.write_splits(place, studied)
         if not options.quiet:
             print(f"data: {studied.name}: {sources.in_a_line(studied)}", file=sys.stderr)
+    with tracking(accelerator, plans, config) as tracked:
+        for label, run in runs.items():
+            run.track = tracked.of(label)
+        report = _carry_out(plans, runs, teachers, studied, name)
+        tracked.last(report)
+    return Result(product, place, report)
+
+
+def _carry_out(
+    plans: Mapping[str, Plan], runs: Mapping[str, Run], teachers: Mapping[str, Model], studied: Data, name: str
+) -> dict[str, Any]:
+    """Train what is not yet trained, plan by plan, write the models, and measure them."""
+    run, plan, product = runs["student"], plans["student"], plans["student"].product
+    accelerator, options, seed, place = run.accelerator, run.options, run.seed, run.folder
+    assert place is not None
     for label, each in plans.items():
         if label == "student":
             say_before(teachers, product, studied, accelerator.device, options.quiet or not accelerator.is_main_process)
@@ -158,7 +173,7 @@ def distill(
             print(f"{label}: {each.product.name}, {sum(s.updates() for s in each.parts)} updates", file=sys.stderr)
         train(each, runs[label])
         if accelerator.is_main_process:
-            folder.write_model(places[label], each.product, studied.classes)
+            folder.write_model(place if label == "student" else place / label, each.product, studied.classes)
     if accelerator.is_main_process:
         for kept, thing in plan.also.items():
             if isinstance(thing, Model):
@@ -167,17 +182,18 @@ def distill(
     report = report_of(plans, teachers, studied, accelerator.device, {"recipe": name, "seed": seed, "data": studied.name})
     if accelerator.is_main_process:
         write_text_atomically(place / "report.json", json.dumps(report, indent=1))
-    return Result(product, place, report)
+    return report
 
 
-def _place(out: str | Path | None, name: str, accelerator: Any) -> Path:
+def _place(out: str | Path | None, name: str, options: RunOptions) -> Path:
     """The run folder; the first process chooses a free one for all."""
+    from accelerate import PartialState
     from accelerate.utils import broadcast_object_list
 
     if out is not None:
         return Path(out)
     chosen = [str(folder.free(Path("runs") / name.rpartition(":")[2]))]
-    if accelerator.num_processes > 1:
+    if PartialState(cpu=options.device == "cpu").num_processes > 1:
         broadcast_object_list(chosen)
     return Path(chosen[0])
 

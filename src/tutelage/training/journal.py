@@ -147,9 +147,11 @@ class Journal:
         )
 
     def write(self, line: Mapping[str, Any]) -> None:
-        """Append a line to metrics.jsonl."""
+        """Append a line to metrics.jsonl, and give it to the trackers."""
         if self._file is not None:
             self._file.write(json.dumps(line) + "\n")
+        if self.run.track is not None:
+            self.run.track(line)
 
     def offset(self) -> int:
         """Length of metrics.jsonl, all of it on disk."""

@@ -27,6 +27,7 @@ from tutelage.training.run import Run
 from tutelage.training.saving import Saved, Saver
 from tutelage.training.shares import gradient_shares
 from tutelage.training.step import Step
+from tutelage.training.tracking import tracking
 
 
 def train(plan: Plan, run: Run) -> None:
@@ -44,7 +45,11 @@ def train(plan: Plan, run: Run) -> None:
     saver = Saver(run, plan)
     finished = [i for i in range(len(plan.parts)) if saver.finished(i)]
     rehearse(run, plan, leave_out=[*finished, len(finished)])  # the next one is about to open
-    with run.listening():
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(run.listening())
+        if run.options.track and run.track is None:
+            run.track = stack.enter_context(tracking(run.accelerator, {"": plan}, {"seed": run.seed, **run.identity})).of("")
+            stack.callback(setattr, run, "track", None)
         for index, stage in enumerate(plan.parts):
             if saver.finished(index):
                 saver.take_finished(index)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from tutelage.errors import BadInput
+from tutelage.training.tracking import tracker_names
 
 
 @dataclass(frozen=True)
@@ -21,10 +22,12 @@ class RunOptions:
         checkpoint_every: updates between checkpoints.
         log_every: updates between lines in metrics.jsonl.
         share_every: updates between samples of each term's share of the gradient; 0 for never.
+        track: trackers that get all numbers as well, by name: tensorboard, wandb, mlflow and whatever else Accelerate knows; several
+            with commas between them. Those that write files write below RUN/trackers.
         quiet: print no progress.
 
     Raises:
-        BadInput: a value outside its range.
+        BadInput: a value outside its range, a tracker that is not known or not installed.
     """
 
     device: Literal["auto", "cpu"] = "auto"
@@ -35,9 +38,11 @@ class RunOptions:
     checkpoint_every: int = 500
     log_every: int = 20
     share_every: int = 200
+    track: tuple[str, ...] | str = ()
     quiet: bool = False
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "track", tracker_names(self.track))
         for name, least in (("workers", 0), ("checkpoint_every", 1), ("log_every", 1), ("share_every", 0), ("micro_batch", 1)):
             value = getattr(self, name)
             if value is not None and value < least:

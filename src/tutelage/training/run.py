@@ -16,6 +16,7 @@ import torch
 from tutelage.errors import BadInput
 from tutelage.signals import Batch, Model
 from tutelage.training.options import RunOptions
+from tutelage.training.tracking import Track
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -34,9 +35,10 @@ class Run:
         watch: measures a product after each epoch, "accuracy" among its numbers; decides `keep="best"`.
         identity: what, besides the plan itself, a checkpoint must agree with (recipe, knobs, data).
         accelerator: an existing one; made from the options otherwise.
+        track: takes each line of metrics.jsonl on its way to trackers; default: `train` starts those of the options for this run alone.
 
     Raises:
-        BadInput: an accelerator of another precision is already in use in this process.
+        BadInput: an accelerator of another precision is already in use in this process, or trackers without a folder.
     """
 
     def __init__(
@@ -48,11 +50,13 @@ class Run:
         watch: Watch | None = None,
         identity: Mapping[str, Any] | None = None,
         accelerator: Accelerator | None = None,
+        track: Track | None = None,
     ) -> None:
         self.folder, self.seed, self.watch = folder, seed, watch
         self.options = options or RunOptions()
         self.identity = dict(identity or {})
-        self.accelerator = accelerator or make_accelerator(self.options)
+        self.accelerator = accelerator or make_accelerator(self.options, folder)
+        self.track = track
         self.stop_signal: int | None = None
         mixed = self.accelerator.mixed_precision != "no"
         # around models and around terms; a context costs as much as a small layer, so it is only entered where it does something
@@ -138,11 +142,15 @@ class Run:
             held[:] = [each for each in held if not any(each is one for one in ours)]
 
 
-def make_accelerator(options: RunOptions) -> Accelerator:
+def make_accelerator(options: RunOptions, folder: Path | None = None) -> Accelerator:
     """Make the accelerator that the options ask for.
 
+    Args:
+        options: device, precision and trackers.
+        folder: the run's; trackers that write files write below it.
+
     Raises:
-        BadInput: this process already has one of another precision.
+        BadInput: this process already has one of another precision, or trackers have no folder to write to.
     """
     from accelerate import Accelerator
     from accelerate.utils import DistributedDataParallelKwargs
@@ -150,9 +158,12 @@ def make_accelerator(options: RunOptions) -> Accelerator:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     # each process keeps its own batch-norm statistics while training; the loop takes those of the first before it saves or evaluates
     ddp = DistributedDataParallelKwargs(broadcast_buffers=False, find_unused_parameters=True)
+    if options.track and folder is None:
+        raise BadInput(f"track={','.join(options.track)}: trackers need a run with a folder")
+    trackers = {"log_with": list(options.track), "project_dir": str(folder / "trackers")} if options.track and folder else {}
     mixed = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}[options.precision]
     try:
-        made = Accelerator(mixed_precision=mixed, cpu=options.device == "cpu", kwargs_handlers=[ddp])
+        made = Accelerator(mixed_precision=mixed, cpu=options.device == "cpu", kwargs_handlers=[ddp], **trackers)
     except ValueError as error:
         raise BadInput(f"precision={options.precision}: {str(error).splitlines()[0]}; use one precision per process") from None
     if made.mixed_precision != mixed:
