@@ -15,6 +15,7 @@ from tutelage.data import Data
 from tutelage.errors import BadInput
 from tutelage.evaluation import measure, predict
 from tutelage.jobs import estimate, folder, models, sources
+from tutelage.jobs.environment import without_secrets, write_environment
 from tutelage.jobs.report import report_of, say_before
 from tutelage.jobs.settings import chosen_knobs, plain, settled
 from tutelage.randomness import derive
@@ -147,11 +148,11 @@ def distill(
     if accelerator.is_main_process:
         if not (resume and (place / "config.yaml").is_file()):  # what a run was begun with stands; its checkpoints compare
             folder.write_config(place, config)
-        folder.write_environment(place, seed)
+        write_environment(place, seed)
         folder.write_splits(place, studied)
         if not options.quiet:
             print(f"data: {studied.name}: {sources.in_a_line(studied)}", file=sys.stderr)
-    with tracking(accelerator, plans, config) as tracked:
+    with tracking(accelerator, plans, without_secrets(config)) as tracked:
         for label, run in runs.items():
             run.track = tracked.of(label)
         report = _carry_out(plans, runs, teachers, studied, name)

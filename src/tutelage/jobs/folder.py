@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import shutil
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
 
-from tutelage import __version__
 from tutelage.data import Data
 from tutelage.errors import BadInput, MissingFile
 from tutelage.evaluation import size_of
@@ -102,22 +98,6 @@ def read_settings(file: Path, name: str) -> dict[str, Any]:
     if not isinstance(settings, dict):
         raise BadInput(f"{name}: expected a mapping of options, found {type(settings).__name__}")
     return settings
-
-
-def write_environment(folder: Path, seed: int) -> None:
-    """Write environment.json: what the run ran on."""
-    versions = {"python": platform.python_version(), "torch": torch.__version__, "tutelage": __version__}
-    for name in ("accelerate", "safetensors", "numpy", "sklearn"):
-        versions[name] = getattr(sys.modules.get(name), "__version__", "not used")
-    about = {
-        "versions": versions,
-        "seed": seed,
-        "platform": platform.platform(),
-        "processor": platform.processor() or platform.machine(),
-        "threads": torch.get_num_threads(),
-        "accelerators": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
-    }
-    write_text_atomically(folder / "environment.json", json.dumps(about, indent=1))
 
 
 def write_model(folder: Path, model: Model, classes: Sequence[str]) -> None:
