@@ -7,7 +7,7 @@ import re
 import shlex
 from pathlib import Path
 
-from tutelage.cli.main import main
+from tutelage.cli.main import COMMANDS, main
 
 ROOT = Path(__file__).parent.parent
 
@@ -32,8 +32,9 @@ def test_the_main_command_of_the_readme_runs_and_its_options_exist(tmp_path, mon
     whole = next(line for line in shown if "--data digits" in line)
     assert main([*shlex.split(whole)[1:], "--dry-run"]) == 0
     capsys.readouterr()
-    with contextlib.suppress(SystemExit):
-        main(["distill", "--help"])
+    for command in COMMANDS:
+        with contextlib.suppress(SystemExit):
+            main([command, "--help"])
     known = capsys.readouterr().out
     for option in set(re.findall(r"`[^`\n]*?(--[a-z_\-.]+)", (ROOT / "README.md").read_text())) - {"--help", "--hint", "--num_processes"}:
         assert option in known or option.replace("_", "-") in known, option

@@ -14,3 +14,8 @@ def console() -> Console:
     from rich.console import Console
 
     return Console() if sys.stdout.isatty() else Console(width=140)
+
+
+def printable(text: str) -> str:
+    """The text with a question mark for what would steer a terminal or cannot be printed at all: names may come from anywhere."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)

@@ -11,10 +11,12 @@ import sys
 from collections.abc import Sequence
 
 from tutelage import __version__
+from tutelage.cli.console import printable
 from tutelage.errors import TutelageError, nearest
 
 COMMANDS = {
     "distill": "teach a small model with a big one, and compare it with the same model trained alone",
+    "runs": "list what runs there are: how far they came, and what they gave",
     "recipes": "list the methods, or show one with its knobs and its paper",
     "data": "show a data set: its splits, its classes and their balance",
     "taps": "list a model's module paths with shapes, and how two models match by depth",
@@ -75,5 +77,5 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _fail(message: str, code: int) -> int:
-    print(f"tutelage: {' '.join(message.split())}", file=sys.stderr)
+    print(f"tutelage: {printable(' '.join(message.split()))}", file=sys.stderr)
     return code

@@ -16,7 +16,7 @@ _TYPES = [
     (re.compile(r"Expected a <class 'int'>"), "expected a whole number"),
     (re.compile(r"Expected a <class 'bool'>"), "expected true or false"),
     (re.compile(r"Expected a typing\.Literal\[([^\]]*)\]"), r"expected one of \1"),
-    (re.compile(r"Got value: (.*)$"), r"got \1"),
+    (re.compile(r"\. Got value: (.*)$"), r", got \1"),
 ]
 """How the parser's words for types are put for people."""
 

@@ -152,7 +152,8 @@ def distill(
         folder.write_splits(place, studied)
         if not options.quiet:
             print(f"data: {studied.name}: {sources.in_a_line(studied)}", file=sys.stderr)
-    with tracking(accelerator, plans, without_secrets(config)) as tracked:
+    noting = folder.noting_failure(place, accelerator.is_main_process)
+    with noting, tracking(accelerator, plans, without_secrets(config)) as tracked:
         for label, run in runs.items():
             run.track = tracked.of(label)
         report = _carry_out(plans, runs, teachers, studied, name)

@@ -1,18 +1,20 @@
-"""The run folder: config.yaml, environment.json, metrics.jsonl, checkpoints/, stages/, model/, report.json."""
+"""The run folder: config.yaml, environment.json, metrics.jsonl, checkpoints/, stages/, model/, report.json; failure.json after an error."""
 
 from __future__ import annotations
 
+import contextlib
+import datetime
 import json
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from tutelage.data import Data
-from tutelage.errors import BadInput, MissingFile
+from tutelage.errors import BadInput, Interrupted, MissingFile
 from tutelage.evaluation import size_of
 from tutelage.signals import Model
 from tutelage.students import hf
@@ -98,6 +100,27 @@ def read_settings(file: Path, name: str) -> dict[str, Any]:
     if not isinstance(settings, dict):
         raise BadInput(f"{name}: expected a mapping of options, found {type(settings).__name__}")
     return settings
+
+
+@contextlib.contextmanager
+def noting_failure(folder: Path, here: bool = True) -> Iterator[None]:
+    """Leave failure.json where a run ends in an error, so that a listing can say so; an earlier one is deleted. To be stopped is no error.
+
+    Args:
+        folder: of the run.
+        here: whether this process writes.
+    """
+    file = folder / "failure.json"
+    if here:
+        file.unlink(missing_ok=True)
+    try:
+        yield
+    except Exception as error:
+        if here and not isinstance(error, Interrupted):
+            time = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+            with contextlib.suppress(OSError):  # a full disk may be what went wrong
+                write_text_atomically(file, json.dumps({"error": f"{type(error).__name__}: {error}", "time": time}, indent=1))
+        raise
 
 
 def write_model(folder: Path, model: Model, classes: Sequence[str]) -> None:
