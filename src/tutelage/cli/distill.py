@@ -15,6 +15,7 @@ from jsonargparse import ActionConfigFile, ActionYesNo
 
 from tutelage.cli.console import console
 from tutelage.cli.parser import Parser, dashes_to_underscores, data_options
+from tutelage.cli.tables import print_report
 from tutelage.data import LOCATED
 from tutelage.errors import BadInput
 from tutelage.jobs.distill import Result, distill
@@ -83,7 +84,11 @@ def run(words: Sequence[str]) -> int:
     if dry:
         _print_rows(result)
     elif _main_process():
-        print(json.dumps(result.report, indent=1)) if as_json else _print_report(result)
+        if as_json:
+            print(json.dumps(result.report, indent=1))
+        else:
+            print_report(result.report)
+            console().print(f"Run folder: {result.folder}\nReport: {result.folder}/report.html", highlight=False, markup=False)
     return 0
 
 
@@ -234,29 +239,3 @@ def _duration(seconds: float | None) -> str:
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-
-
-def _print_report(result: Result) -> None:
-    from rich.table import Table
-
-    report = result.report
-    table = Table(title=f"{report['recipe']} on {report['data']}, {report['samples']} {report['split']} samples, seed {report['seed']}")
-    table.add_column("")
-    names = {"teacher": "teacher", "alone": "student alone", "student": "student taught"}
-    columns = [("accuracy", "accuracy", "{:.2%}"), ("nll", "nats a sample", "{:.3f}"), ("agreement", "agrees with teacher", "{:.2%}")]
-    columns += [("parameters", "parameters", "{:,}"), ("bytes", "bytes", "{:,}")]
-    rows = [(names.get(k, k), v) for k, v in report.items() if isinstance(v, dict) and "low" not in v]
-    shown = [c for c in columns if any(c[0] in row for _, row in rows)]
-    for _, title, _ in shown:
-        table.add_column(title, justify="right")
-    for name, numbers in rows:
-        table.add_row(name, *(form.format(numbers[key]) if key in numbers else "" for key, _, form in shown))
-    out = console()
-    out.print(table)
-    gap = report.get("taught_minus_alone")
-    if gap:
-        said = f"Taught minus alone: {gap['accuracy'] * 100:+.2f} points of accuracy"
-        out.print(f"{said} ({gap['low'] * 100:+.2f} to {gap['high'] * 100:+.2f}, 95 % over these samples; one seed).", highlight=False)
-    if "alone" not in report:
-        out.print("The student was not trained alone: no baseline was asked for, or there are no labels.")
-    out.print(f"Run folder: {result.folder}", highlight=False)

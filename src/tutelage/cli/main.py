@@ -17,6 +17,7 @@ from tutelage.errors import TutelageError, nearest
 COMMANDS = {
     "distill": "teach a small model with a big one, and compare it with the same model trained alone",
     "runs": "list what runs there are: how far they came, and what they gave",
+    "report": "make the page of a finished run again from its folder",
     "recipes": "list the methods, or show one with its knobs and its paper",
     "data": "show a data set: its splits, its classes and their balance",
     "taps": "list a model's module paths with shapes, and how two models match by depth",

@@ -1,6 +1,34 @@
-"""What was learned and what it costs: predictions, accuracy, agreement, size, operations."""
+"""What was learned and what it costs: predictions, accuracy, calibration, agreement, size, operations, time, and the page that shows it."""
 
-from tutelage.evaluation.classification import Predictions, difference, measure, predict
-from tutelage.evaluation.cost import forward_flops, size_of
+from tutelage.evaluation.classification import (
+    Predictions,
+    class_counts,
+    confusion,
+    difference,
+    measure,
+    predict,
+    recalls,
+    reliability,
+)
+from tutelage.evaluation.cost import costs, forward_flops, processor, size_of
+from tutelage.evaluation.disagreement import disagreements
+from tutelage.evaluation.wording import gain, headline, savings
 
-__all__ = ["Predictions", "difference", "forward_flops", "measure", "predict", "size_of"]
+__all__ = [
+    "Predictions",
+    "class_counts",
+    "confusion",
+    "costs",
+    "difference",
+    "disagreements",
+    "forward_flops",
+    "gain",
+    "headline",
+    "measure",
+    "predict",
+    "processor",
+    "recalls",
+    "reliability",
+    "savings",
+    "size_of",
+]

@@ -1,9 +1,13 @@
-"""Measure a classifier on a source: accuracy, negative log-likelihood, agreement with a teacher. Shapes: N samples, V classes."""
+"""Measure a classifier on a source: how often it is right, class by class, how sure it is, and how far it follows a teacher.
+
+Labels of -100 are no labels; rows of class probabilities count as their largest. Shapes: N samples, K those with a label, V classes.
+"""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,6 +18,10 @@ from tutelage.signals import Model
 from tutelage.signals.outputs import raised
 from tutelage.teachers import Teacher
 
+NO_LABEL = -100
+BINS = 15
+"""Of confidence, all of one width, in the calibration error and the reliability diagram."""
+
 
 @dataclass(frozen=True)
 class Predictions:
@@ -22,10 +30,26 @@ class Predictions:
     Args:
         logits: (N, V), in float32 or wider, on the CPU.
         labels: (N,), rows that sum to 1, or None.
+        ids: (N,), of the samples; None where they are no numbers.
     """
 
     logits: Tensor
     labels: Tensor | None
+    ids: Tensor | None = None
+
+    def hard(self) -> Tensor | None:
+        """The label of each sample as a class number, (N,); None where there are no labels, or the logits are not one row a sample."""
+        if self.labels is None or self.logits.ndim != 2:
+            return None
+        return self.labels.argmax(-1) if self.labels.is_floating_point() else self.labels.long()
+
+    def choices(self) -> Tensor:
+        """The class with the largest logit, (N,) or (N, T)."""
+        return self.logits.argmax(-1)
+
+    def probabilities(self) -> Tensor:
+        """The softmax of the logits, in float64."""
+        return self.logits.double().softmax(-1)
 
 
 def predict(who: Model | Teacher, source: Source, *, device: torch.device | str = "cpu", batch_size: int = 256) -> Predictions:
@@ -39,7 +63,7 @@ def predict(who: Model | Teacher, source: Source, *, device: torch.device | str 
     """
     for model in who.models() if isinstance(who, Teacher) else [who]:
         model.module.to(device)
-    rows, labels = [], []
+    rows, labels, ids = [], [], []
     # every position once, in order: what a model says of a sample must not depend on its neighbours in evaluation mode
     for positions in torch.arange(len(source)).split(batch_size):
         batch = source.batch(positions)
@@ -52,7 +76,9 @@ def predict(who: Model | Teacher, source: Source, *, device: torch.device | str 
         rows.append(raised(found["logits"].detach()).cpu())
         if "y" in batch:
             labels.append(torch.as_tensor(batch["y"]))
-    return Predictions(torch.cat(rows), torch.cat(labels) if labels else None)
+        if isinstance(batch["id"], Tensor):
+            ids.append(batch["id"])
+    return Predictions(torch.cat(rows), torch.cat(labels) if labels else None, torch.cat(ids) if ids else None)
 
 
 def measure(predictions: Predictions, teacher: Predictions | None = None) -> dict[str, float]:
@@ -63,20 +89,87 @@ def measure(predictions: Predictions, teacher: Predictions | None = None) -> dic
         teacher: what a teacher says of the same samples.
 
     Returns:
-        `accuracy` and `nll` (nats a sample) where there are labels; `agreement` (share of samples with the teacher's choice) where there is
-        a teacher.
+        Where there are labels: `accuracy`; `macro_f1`, the mean of the F1 of the classes that occur among labels or choices; `nll` (nats a
+        sample); `ece`, the expected calibration error over 15 bins. Where there is a teacher: `agreement`, the share of samples on which
+        both choose the same class.
+
+    Source: the calibration error is that of Guo et al., "On Calibration of Modern Neural Networks", ICML 2017, section 2.
     """
-    from torchmetrics.functional.classification import multiclass_accuracy
+    from torchmetrics.functional.classification import multiclass_accuracy, multiclass_calibration_error, multiclass_f1_score
 
     numbers: dict[str, float] = {}
-    logits_NV, labels = predictions.logits, predictions.labels
-    if labels is not None and logits_NV.ndim == 2:
-        hard = _hard(labels)
-        numbers["accuracy"] = float(multiclass_accuracy(logits_NV, hard, logits_NV.shape[1], average="micro", ignore_index=-100))
-        numbers["nll"] = float(F.cross_entropy(logits_NV, labels if labels.is_floating_point() else labels.long()))
+    hard = predictions.hard()
+    if hard is not None and predictions.labels is not None and (known := hard != NO_LABEL).any():
+        logits_KV, hard_K, labels = predictions.logits[known], hard[known], predictions.labels[known]
+        classes, choices_K = logits_KV.shape[1], logits_KV.argmax(-1)
+        numbers["accuracy"] = float(multiclass_accuracy(choices_K, hard_K, classes, average="micro"))
+        numbers["macro_f1"] = float(multiclass_f1_score(choices_K, hard_K, classes, average="macro"))
+        numbers["nll"] = float(F.cross_entropy(logits_KV, labels if labels.is_floating_point() else labels.long()))
+        # a confidence of exactly 1 would fall into a sixteenth bin of its own
+        probabilities_KV = predictions.probabilities()[known].clamp(max=1 - 2**-24)
+        numbers["ece"] = float(multiclass_calibration_error(probabilities_KV, hard_K, classes, n_bins=BINS, norm="l1"))
     if teacher is not None:
-        numbers["agreement"] = float((logits_NV.argmax(-1) == teacher.logits.argmax(-1)).float().mean())
+        numbers["agreement"] = float((predictions.choices() == teacher.choices()).float().mean())
     return numbers
+
+
+def recalls(predictions: Predictions, classes: int) -> list[float | None]:
+    """The share of each class's samples that are recognised, in [0, 1]; None for a class without samples.
+
+    Args:
+        predictions: with labels.
+        classes: how many there are; at most the number of logits.
+    """
+    from torchmetrics.functional.classification import multiclass_recall
+
+    hard = predictions.hard()
+    if hard is None:
+        return [None] * classes
+    known = hard != NO_LABEL
+    counts = class_counts(hard, classes)
+    if not known.any():
+        return [None] * classes
+    found = multiclass_recall(predictions.choices()[known], hard[known], predictions.logits.shape[1], average="none")
+    return [value if count else None for value, count in zip(found.tolist(), counts, strict=False)]
+
+
+def class_counts(labels: Tensor, classes: int) -> list[int]:
+    """How many samples each class has; rows of class probabilities count as their largest, -100 as nothing."""
+    hard = labels.argmax(-1) if labels.is_floating_point() else labels.long()
+    return torch.bincount(hard[hard != NO_LABEL], minlength=classes).tolist()[:classes]
+
+
+def reliability(predictions: Predictions) -> list[dict[str, Any]]:
+    """How often a model is right when it is so sure: the bins of its calibration error, from confidence 0 to 1.
+
+    Returns:
+        For each bin `samples`, and their mean `accuracy` and `confidence`, None in an empty one; empty without labels.
+    """
+    hard = predictions.hard()
+    if hard is None or not (known := hard != NO_LABEL).any():
+        return []
+    confidence_K, choice_K = predictions.probabilities()[known].max(-1)
+    right_K = (choice_K == hard[known]).double()
+    place_K = (confidence_K.float() * BINS).long().clamp(max=BINS - 1)
+    samples = torch.bincount(place_K, minlength=BINS)
+    sums = [torch.bincount(place_K, weights=each, minlength=BINS) / samples for each in (right_K, confidence_K)]
+    rows = zip(samples.tolist(), *(each.tolist() for each in sums), strict=True)
+    return [{"samples": n, "accuracy": a if n else None, "confidence": c if n else None} for n, a, c in rows]
+
+
+def confusion(first: Tensor, second: Tensor, classes: int) -> Tensor:
+    """How often each pair of classes is chosen of one sample.
+
+    Args:
+        first: class numbers (N,); -100 is left out.
+        second: class numbers (N,).
+        classes: V, above each of them.
+
+    Returns:
+        Counts (V, V): rows by `first`, columns by `second`.
+    """
+    known = first != NO_LABEL
+    return torch.bincount(first[known] * classes + second[known], minlength=classes * classes).reshape(classes, classes)
 
 
 def difference(first: Predictions, second: Predictions) -> dict[str, float] | None:
@@ -86,16 +179,13 @@ def difference(first: Predictions, second: Predictions) -> dict[str, float] | No
         `accuracy`, the mean difference, and `low` and `high`, its 95 % interval over samples (normal, paired); it knows nothing of how
         other seeds would have ended. None without labels, or where the predictions are not one class a sample.
     """
-    labels = first.labels
-    if labels is None or first.logits.ndim != 2:
+    hard = first.hard()
+    if hard is None or second.logits.ndim != 2:
         return None
-    hard = _hard(labels)
-    kept = hard != -100
-    right = [(each.logits.argmax(-1) == hard)[kept].double() for each in (first, second)]
+    kept = hard != NO_LABEL
+    if not kept.any():
+        return None
+    right = [(each.choices() == hard)[kept].double() for each in (first, second)]
     gaps = right[0] - right[1]
-    mean, half = float(gaps.mean()), 1.96 * float(gaps.std(correction=0)) / math.sqrt(max(len(gaps), 1))
+    mean, half = float(gaps.mean()), 1.96 * float(gaps.std(correction=0)) / math.sqrt(len(gaps))
     return {"accuracy": mean, "low": mean - half, "high": mean + half}
-
-
-def _hard(labels: Tensor) -> Tensor:
-    return labels.argmax(-1) if labels.is_floating_point() else labels

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -15,8 +14,9 @@ from tutelage.data import Data
 from tutelage.errors import BadInput
 from tutelage.evaluation import measure, predict
 from tutelage.jobs import estimate, folder, models, sources
+from tutelage.jobs import report as reporting
 from tutelage.jobs.environment import without_secrets, write_environment
-from tutelage.jobs.report import report_of, say_before
+from tutelage.jobs.measurement import findings_of, say_before
 from tutelage.jobs.settings import chosen_knobs, plain, settled
 from tutelage.randomness import derive
 from tutelage.recipes import load, roles
@@ -24,7 +24,6 @@ from tutelage.recipes.alone import alone
 from tutelage.signals import Model
 from tutelage.teachers import Frozen
 from tutelage.training import Fit, Plan, Run, RunOptions, rehearse, train
-from tutelage.training.checkpoint import write_text_atomically
 from tutelage.training.run import make_accelerator
 from tutelage.training.tracking import tracking
 
@@ -156,13 +155,18 @@ def distill(
     with noting, tracking(accelerator, plans, without_secrets(config)) as tracked:
         for label, run in runs.items():
             run.track = tracked.of(label)
-        report = _carry_out(plans, runs, teachers, studied, name)
+        report = _carry_out(plans, runs, teachers, studied, function, name)
         tracked.last(report)
     return Result(product, place, report)
 
 
 def _carry_out(
-    plans: Mapping[str, Plan], runs: Mapping[str, Run], teachers: Mapping[str, Model], studied: Data, name: str
+    plans: Mapping[str, Plan],
+    runs: Mapping[str, Run],
+    teachers: Mapping[str, Model],
+    studied: Data,
+    function: Callable[..., Plan],
+    name: str,
 ) -> dict[str, Any]:
     """Train what is not yet trained, plan by plan, write the models, and measure them."""
     run, plan, product = runs["student"], plans["student"], plans["student"].product
@@ -181,10 +185,15 @@ def _carry_out(
             if isinstance(thing, Model):
                 folder.write_model(place / "also" / kept, thing, studied.classes)
     accelerator.wait_for_everyone()
-    report = report_of(plans, teachers, studied, accelerator.device, {"recipe": name, "seed": seed, "data": studied.name})
+    paper = function.about.paper  # type: ignore[attr-defined]
+    source = None if paper is None else {"title": paper.title, "authors": paper.authors, "year": paper.year, "url": paper.url}
+    about = {"recipe": name, "paper": source, "data": studied.name, "seed": seed}
+    findings = findings_of(plans, teachers, studied, accelerator.device, about, timed=accelerator.is_main_process)
     if accelerator.is_main_process:
-        write_text_atomically(place / "report.json", json.dumps(report, indent=1))
-    return report
+        reporting.keep(place, findings)
+        reporting.report(place)
+    accelerator.wait_for_everyone()
+    return findings.report
 
 
 def _place(out: str | Path | None, name: str, options: RunOptions) -> Path:

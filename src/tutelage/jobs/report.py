@@ -1,74 +1,175 @@
-"""The numbers of a job: what the teacher, the student alone and the student taught are worth, before and after."""
+"""report: one page, rebuilt from what a run has left in its folder; no model is built and no data are read.
+
+A run leaves `predictions.safetensors`, `disagreements.json` and, last, `report.json`; `report.html` is a function of these, of the metrics,
+the config and the environment.
+"""
 
 from __future__ import annotations
 
-import sys
+import json
 from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 
-from tutelage.data import Data, Source
-from tutelage.evaluation import Predictions, difference, measure, predict, size_of
-from tutelage.signals import Model
-from tutelage.teachers import Teacher
-from tutelage.training import Plan
+from tutelage.errors import BadInput, MissingFile
+from tutelage.evaluation import Predictions, headline
+from tutelage.evaluation.page import Contents, render
+from tutelage.jobs.folder import read_config
+from tutelage.jobs.measurement import FORMAT, Findings
+from tutelage.training.checkpoint import write_text_atomically
 
-
-def say_before(teachers: Mapping[str, Model], student: Model, data: Data, device: torch.device, quiet: bool) -> None:
-    """Say, before anything is taught, how good the teacher is and how far the student stands from it: a wrong input shows here."""
-    source = data.validation or data.test
-    if quiet or source is None:
-        return
-    now = predict(student, source, device=device) if teachers else None
-    for role, model in teachers.items():
-        shown = predict(model, source, device=device)
-        numbers = measure(shown)
-        if now is None or now.logits.shape != shown.logits.shape:
-            continue  # the dry run refuses this with a better message
-        agreement = measure(now, shown)["agreement"]
-        if "accuracy" in numbers:
-            print(f"before: the {role} is right on {numbers['accuracy']:.1%} of {source.name}", file=sys.stderr, end="; ")
-        else:
-            print("before:", file=sys.stderr, end=" ")
-        print(f"the student agrees with it on {agreement:.1%}", file=sys.stderr)
+NEEDED = {
+    "recipe": str,
+    "data": str,
+    "split": str,
+    "samples": int,
+    "seed": int,
+    "classes": list,
+    "splits": dict,
+    "models": list,
+    "teachers": list,
+    "student": dict,
+    "timing": dict,
+}
+"""What report.json must hold, and of which kind."""
 
 
-def report_of(
-    plans: Mapping[str, Plan], teachers: Mapping[str, Model], data: Data, device: torch.device, about: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Measure teachers, baseline and product on the split that nothing was chosen on: the content of report.json.
+@dataclass(frozen=True)
+class Rebuilt:
+    """A report.
 
     Args:
-        plans: by what they make.
-        teachers: by role.
-        data: test is taken where there is one, else validation, else train; the report says which.
-        device: where to compute.
-        about: what else the report says.
+        page: the HTML file.
+        report: the content of report.json.
+        headline: its first sentence.
     """
-    split, source = _last_split(data)
-    report: dict[str, Any] = {"format": 1, **about, "split": split, "samples": len(source)}
-    shown: Predictions | None = None
-    for role, model in teachers.items():
-        said = predict(model, source, device=device)
-        shown = shown or said
-        report[role] = {**measure(said), **size_of(model.module)}
-    ended: dict[str, Predictions] = {}
-    for label, key in (("baseline", "alone"), ("student", "student")):
-        if label in plans:
-            plan = plans[label]
-            ended[key] = predict(plan.product, source, device=device)
-            numbers = measure(ended[key], shown)
-            report[key] = {**numbers, **size_of(plan.product.module), "updates": plan.updates(plan.product)}
-    for name, thing in plans["student"].also.items():
-        if isinstance(thing, Teacher):  # an ensemble of what was made; the single models are kept, each under its name
-            report[name] = measure(predict(thing, source, device=device), shown)
-    if len(ended) == 2:
-        report["taught_minus_alone"] = difference(ended["student"], ended["alone"])
-    return report
+
+    page: Path
+    report: Mapping[str, Any]
+    headline: str
 
 
-def _last_split(data: Data) -> tuple[str, Source]:
-    if data.test is not None:
-        return "test", data.test
-    return ("validation", data.validation) if data.validation is not None else ("train", data.train)
+def keep(folder: Path, findings: Findings) -> None:
+    """Write what the report is made of into the run folder, report.json last: where it is, the run is finished."""
+    if findings.predictions:
+        beside = folder / ".predictions.safetensors.tmp"
+        save_file(findings.predictions, beside)
+        beside.replace(folder / "predictions.safetensors")
+        write_text_atomically(folder / "disagreements.json", json.dumps(findings.disagreements, indent=1))
+    write_text_atomically(folder / "report.json", json.dumps(findings.report, indent=1))
+
+
+def report(run: str | Path) -> Rebuilt:
+    """Make the page of a finished run again, from its folder alone.
+
+    Args:
+        run: the run folder.
+
+    Returns:
+        The page `report.html` in that folder, its headline, and the numbers.
+
+    Raises:
+        MissingFile: not a run folder, or something in it was deleted.
+        BadInput: the run is not finished, its report is of another format, or a file in it is damaged.
+    """
+    folder = Path(run)
+    config = _config(folder)
+    numbers = _numbers(folder)
+    contents = Contents(
+        report=numbers,
+        predictions=_predictions(folder, numbers),
+        disagreements=_json(folder, "disagreements.json", list) if numbers.get("kept") else [],
+        journals=_journals(folder, config),
+        config=config,
+        environment=_json(folder, "environment.json", dict),
+    )
+    try:
+        page = render(contents)
+    except (KeyError, TypeError, IndexError, AttributeError) as error:
+        raise BadInput(f"the files of {folder} do not fit together ({type(error).__name__}: {error}); {_again(folder)}") from error
+    write_text_atomically(folder / "report.html", page)
+    return Rebuilt(folder / "report.html", numbers, headline(numbers))
+
+
+def _config(folder: Path) -> dict[str, Any]:
+    if not folder.is_dir():
+        raise MissingFile(f"run folder {folder} does not exist")
+    if not (folder / "config.yaml").is_file():
+        above = folder.resolve().parent
+        inside = (above / "config.yaml").is_file() and (folder / "model").is_dir()
+        part = f"; it is part of the run {above}, whose report speaks of it" if inside else "; expected what `tutelage distill` wrote"
+        raise MissingFile(f"{folder} is no run folder: it holds no config.yaml{part}")
+    return read_config(folder)
+
+
+def _numbers(folder: Path) -> dict[str, Any]:
+    if not (folder / "report.json").is_file():
+        raise BadInput(f"the run in {folder} is not finished; go on with: tutelage distill --resume {folder}")
+    numbers = _json(folder, "report.json", dict)
+    found = numbers.get("format")
+    if found != FORMAT:
+        newer = isinstance(found, int) and found > FORMAT
+        mend = "update tutelage to read it" if newer else _again(folder)
+        raise BadInput(f"{folder / 'report.json'} has format {found}, this version reads {FORMAT}; {mend}")
+    for key, kind in NEEDED.items():
+        if not isinstance(numbers.get(key), kind):
+            raise BadInput(f"{folder / 'report.json'} is damaged: {key!r} is not the {kind.__name__} that it should be; {_again(folder)}")
+    return numbers
+
+
+def _predictions(folder: Path, numbers: Mapping[str, Any]) -> dict[str, Predictions]:
+    if not numbers.get("kept"):
+        return {}
+    file = folder / "predictions.safetensors"
+    if not file.is_file():
+        raise MissingFile(f"{file} is missing; {_again(folder)}")
+    try:
+        tensors = load_file(file)
+        found = {
+            name: Predictions(tensors[f"logits.{name}"], tensors.get("labels"), tensors.get("id"))
+            for name in numbers["models"]
+            if f"logits.{name}" in tensors
+        }
+    except (SafetensorError, OSError) as error:
+        raise BadInput(f"{file} is damaged ({error}); {_again(folder)}") from None
+    if "student" not in found or len({len(t) for t in tensors.values()}) != 1:
+        raise BadInput(f"{file} is damaged: expected the logits of the student, and one length; {_again(folder)}")
+    return found
+
+
+def _journals(folder: Path, config: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
+    """The metrics of the run and of the runs in it, by what they trained."""
+    found = {}
+    for below in (*sorted(folder.glob("teacher*")), folder / "baseline", folder):
+        file = below / "metrics.jsonl"
+        if below.name == "baseline" and not config.get("baseline", True):
+            continue
+        if file.is_file():
+            name = "student" if below == folder else "alone" if below.name == "baseline" else below.name
+            try:
+                lines = [json.loads(line) for line in file.read_text().splitlines()]
+            except ValueError as error:
+                raise BadInput(f"{file} is damaged ({error}); delete it, and the report is made without its curves") from None
+            found[name] = [line for line in lines if isinstance(line, dict)]
+    return found
+
+
+def _json(folder: Path, name: str, kind: type) -> Any:
+    file = folder / name
+    if not file.is_file():
+        raise MissingFile(f"{file} is missing; {_again(folder)}")
+    try:
+        found = json.loads(file.read_text())
+    except ValueError as error:
+        raise BadInput(f"{file} is damaged ({error}); {_again(folder)}") from None
+    if not isinstance(found, kind):
+        raise BadInput(f"{file} is damaged: expected a {kind.__name__}, found a {type(found).__name__}; {_again(folder)}")
+    return found
+
+
+def _again(folder: Path) -> str:
+    return f"a finished run is measured again, and not trained again, by: tutelage distill --resume {folder}"

@@ -1,0 +1,43 @@
+"""The table of a finished job: the models side by side, and in words what was kept, saved and gained."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from tutelage.cli.console import console
+from tutelage.evaluation import gain, headline, savings
+from tutelage.evaluation.wording import latency
+
+NAMES = {"alone": "student alone", "student": "student taught"}
+COLUMNS = (
+    ("accuracy", "accuracy", "{:.2%}"),
+    ("macro_f1", "macro F1", "{:.2%}"),
+    ("nll", "nats a sample", "{:.3f}"),
+    ("ece", "calibration error", "{:.3f}"),
+    ("agreement", "agrees with teacher", "{:.2%}"),
+    ("parameters", "parameters", "{:,}"),
+    ("bytes", "bytes", "{:,}"),
+    ("milliseconds", "ms, batch 1", "{:.3g}"),
+)
+
+
+def print_report(report: Mapping[str, Any]) -> None:
+    """Print the table, the headline, what was saved, and what the teaching was worth."""
+    from rich.table import Table
+
+    table = Table(title=f"{report['recipe']} on {report['data']}, {report['samples']:,} {report['split']} samples, seed {report['seed']}")
+    table.add_column("")
+    rows = []
+    for name in report["models"]:
+        fast = latency(report[name], "batch_1")
+        rows.append((NAMES.get(name, name), {**report[name], "milliseconds": fast["median"] if fast else None}))
+    shown = [column for column in COLUMNS if any(row.get(column[0]) is not None for _, row in rows)]
+    for _, title, _ in shown:
+        table.add_column(title, justify="right")
+    for name, numbers in rows:
+        table.add_row(name, *("" if numbers.get(key) is None else form.format(numbers[key]) for key, _, form in shown))
+    out = console()
+    out.print(table)
+    for said in (headline(report), gain(report), *(f"  {figure} {words}" for figure, words in savings(report))):
+        out.print(said, highlight=False, markup=False)

@@ -1,0 +1,170 @@
+"""What a report says in words: what was kept, what was saved, what the teaching was worth. Takes report.json as a mapping."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+SAME = 1.05
+"""Ratios of costs below this one are told as no difference."""
+
+
+def headline(report: Mapping[str, Any]) -> str:
+    """What was kept and what was saved, in one sentence.
+
+    Args:
+        report: the content of report.json.
+    """
+    student = report["student"]
+    name = teacher_of(report)
+    teacher = report[name] if name else {}
+    who = f"the {name.replace('_', ' ')}" if name else ""
+    judged = f"of {report['samples']:,} {report['split']} samples"
+    if "accuracy" in student and "accuracy" in teacher:
+        said = _kept(student["accuracy"], teacher["accuracy"], who)
+    elif "agreement" in student and teacher:
+        said = f"The student agrees with {who} on {percent(student['agreement'])} {judged}"
+    elif "accuracy" in student:
+        return f"The student is right on {percent(student['accuracy'])} {judged}; {_absolute(student)}."
+    else:
+        return f"The student was trained, but there are neither labels nor a teacher to judge it by; {_absolute(student)}."
+    size, smaller = _size(student, teacher)
+    speed, faster = _speed(student, teacher)
+    if not speed:
+        return f"{said} with {size}."
+    return f"{said} with {size} {'but' if smaller * faster < 0 else 'and'} {speed}."
+
+
+def teacher_of(report: Mapping[str, Any]) -> str | None:
+    """The key of the teacher that the student is compared with, the first one; None where nobody taught."""
+    return next(iter(report["teachers"]), None)
+
+
+def gain(report: Mapping[str, Any]) -> str:
+    """What teaching was worth against training alone, with its interval and what the interval does not know; or why it is not known."""
+    gap = report.get("taught_minus_alone")
+    if gap is None:
+        return f"What the teaching was worth is not known: {why_not_alone(report)}."
+    points, low, high = (gap[k] * 100 for k in ("accuracy", "low", "high"))
+    interval = f"95 % interval over these {report['samples']:,} samples: {low:+.2f} to {high:+.2f}"
+    if low <= 0 <= high:
+        said = f"Teaching and training alone cannot be told apart: {points:+.2f} points of accuracy for teaching ({interval})"
+    elif points > 0:
+        said = f"Teaching gained {points:.2f} points of accuracy over training alone ({interval})"
+    else:
+        said = f"Teaching cost {-points:.2f} points of accuracy against training alone ({interval})"
+    return f"{said}. This is one run with one seed; another seed may tell otherwise."
+
+
+def why_not_alone(report: Mapping[str, Any]) -> str:
+    """Why there is no student that was trained alone, or none to compare."""
+    if "alone" in report:
+        return "there are no labels to compare the two by" if "accuracy" not in report["student"] else "the two cannot be compared"
+    if report["recipe"] == "alone":
+        return "this run is itself a training without a teacher"
+    if report["splits"]["train"]["counts"] is None:
+        return "without labels, the student cannot be trained alone"
+    return "no baseline was asked for"
+
+
+def savings(report: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Memory, operations and throughput: a figure and what it says, as far as they are known."""
+    student = report["student"]
+    name = teacher_of(report)
+    teacher = report[name] if name else None
+    units = (
+        ("bytes", "memory", "", size),
+        ("flops", "operations a sample", "", quantity),
+        ("throughput", "samples a second", " in batches of 64", quantity),
+    )
+    found = []
+    for key, what, where, form in units:
+        ours = student.get(key)
+        if ours is None:
+            continue
+        theirs = teacher.get(key) if teacher else None
+        if not theirs or not ours:
+            found.append((form(ours), what + where))
+            continue
+        ratio = max(ours / theirs, theirs / ours)
+        if ratio < SAME:
+            found.append((form(ours), f"as {'much' if key == 'bytes' else 'many'} {what}{where} as the teacher"))
+            continue
+        more = "more" if ours > theirs else "less" if key == "bytes" else "fewer"
+        found.append((f"{times(ratio)} times", f"{more} {what}{where}: {form(ours)} instead of {form(theirs)}"))
+    return found
+
+
+def _kept(ours: float, theirs: float, who: str) -> str:
+    if ours == theirs:
+        return f"The student matches {who}'s accuracy ({percent(ours)})"
+    against = f"({percent(ours)} against {percent(theirs)})"
+    if ours > theirs:
+        return f"The student beats {who}'s accuracy {against}"
+    kept = math.floor(ours / theirs * 1000) / 10  # rounded down, so that 100 % is never claimed for less
+    return f"The student keeps {kept:.1f} % of {who}'s accuracy {against}"
+
+
+def _size(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> tuple[str, int]:
+    ratio = theirs["parameters"] / max(ours["parameters"], 1)
+    if 1 / SAME < ratio < SAME:
+        return "as many parameters", 0
+    if ratio >= SAME:
+        return f"{times(ratio)} times fewer parameters", 1
+    return f"{times(1 / max(ratio, 1e-12))} times as many parameters", -1
+
+
+def _speed(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> tuple[str, int]:
+    first, second = (latency(each, "batch_1") for each in (ours, theirs))
+    if first is None or second is None:
+        return "", 0
+    ratio = second["median"] / first["median"]
+    if 1 / SAME < ratio < SAME:
+        return "answers as fast (batch 1)", 0
+    if ratio >= SAME:
+        return f"answers {times(ratio)} times faster (batch 1)", 1
+    return f"answers {times(1 / ratio)} times slower (batch 1)", -1
+
+
+def _absolute(numbers: Mapping[str, Any]) -> str:
+    found = latency(numbers, "batch_1")
+    answers = f" and answers in {found['median']:.3g} ms (batch 1)" if found else ""
+    return f"it has {quantity(numbers['parameters'])} parameters{answers}"
+
+
+def latency(numbers: Mapping[str, Any], batch: str) -> Mapping[str, float] | None:
+    """A model's `median` and `p95` at "batch_1" or "batch_64"; None where they were not measured."""
+    return (numbers.get("latency_ms") or {}).get(batch)
+
+
+def percent(share: float, digits: int = 2) -> str:
+    """A share as "96.83 %"."""
+    return f"{share * 100:.{digits}f} %"
+
+
+def times(ratio: float) -> str:
+    """A ratio with three figures at most: 6.1, 55.7, 1,204."""
+    return f"{ratio:,.0f}" if ratio >= 100 else f"{ratio:.1f}"
+
+
+def quantity(number: float) -> str:
+    """A count in words, three figures exact: 512; 50,800; 2.99 million."""
+    return _three_figures(number, ((1e12, " trillion"), (1e9, " billion"), (1e6, " million"), (1.0, "")))
+
+
+def size(number: float) -> str:
+    """A number of bytes: 512 B, 4.95 kB, 86.6 MB."""
+    return _three_figures(number, ((1e12, " TB"), (1e9, " GB"), (1e6, " MB"), (1e3, " kB"), (1.0, " B")))
+
+
+def short(number: float) -> str:
+    """A number beside an axis: 0.15, 50 k, 3 M."""
+    return _three_figures(number, ((1e12, " T"), (1e9, " G"), (1e6, " M"), (1e3, " k"), (1.0, ""))) if number >= 1 else f"{number:.3g}"
+
+
+def _three_figures(number: float, units: tuple[tuple[float, str], ...]) -> str:
+    rounded = float(f"{number:.3g}")
+    one, unit = next((each for each in units if rounded >= each[0]), units[-1])
+    scaled = rounded / one
+    return (f"{scaled:,.0f}" if scaled >= 100 else f"{scaled:.3g}") + unit

@@ -1,0 +1,160 @@
+"""The numbers of a job: what the teacher, the student alone and the student taught are worth, before and after, and what they cost."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tutelage.data import Data, Source
+from tutelage.evaluation import Predictions, class_counts, costs, difference, disagreements, measure, predict, processor, recalls, size_of
+from tutelage.randomness import generator
+from tutelage.signals import Model
+from tutelage.teachers import Teacher
+from tutelage.training import Plan
+
+FORMAT = 2
+"""Of report.json."""
+KEPT = 20_000
+KEPT_NUMBERS = 2**24
+"""Predictions of so many samples at most are kept in the run folder, and so many logits (64 MiB)."""
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What was found out about the models of a job.
+
+    Args:
+        report: the content of report.json.
+        predictions: what is kept of the models' answers, by name: `id` and `labels` (n,) where there are any, `logits.NAME` (n, V); empty
+            where a model's logits are not one row a sample.
+        disagreements: the most confident ones, see `evaluation.disagreements`.
+    """
+
+    report: dict[str, Any]
+    predictions: dict[str, Tensor] = field(default_factory=dict)
+    disagreements: list[dict[str, Any]] = field(default_factory=list)
+
+
+def say_before(teachers: Mapping[str, Model], student: Model, data: Data, device: torch.device, quiet: bool) -> None:
+    """Say, before anything is taught, how good the teacher is and how far the student stands from it: a wrong input shows here."""
+    source = data.validation or data.test
+    if quiet or source is None:
+        return
+    now = predict(student, source, device=device) if teachers else None
+    for role, model in teachers.items():
+        shown = predict(model, source, device=device)
+        numbers = measure(shown)
+        if now is None or now.logits.shape != shown.logits.shape:
+            continue  # the dry run refuses this with a better message
+        agreement = measure(now, shown)["agreement"]
+        if "accuracy" in numbers:
+            print(f"before: the {role} is right on {numbers['accuracy']:.1%} of {source.name}", file=sys.stderr, end="; ")
+        else:
+            print("before:", file=sys.stderr, end=" ")
+        print(f"the student agrees with it on {agreement:.1%}", file=sys.stderr)
+
+
+def findings_of(
+    plans: Mapping[str, Plan],
+    teachers: Mapping[str, Model],
+    data: Data,
+    device: torch.device,
+    about: Mapping[str, Any],
+    *,
+    timed: bool = True,
+) -> Findings:
+    """Measure teachers, baseline and product on the split that nothing was chosen on.
+
+    Args:
+        plans: by what they make.
+        teachers: by role; the first is the one that the others are compared with.
+        data: test is taken where there is one, else validation, else train; the report says which.
+        device: where to compute.
+        about: `recipe`, `paper`, `data` and `seed`, as the report says them.
+        timed: count and time the models' passes too; of several processes only one should.
+    """
+    split, source = _last_split(data)
+    ended = {key: plans[label] for label, key in (("baseline", "alone"), ("student", "student")) if label in plans}
+    models = {**teachers, **{key: plan.product for key, plan in ended.items()}}
+    shown: dict[str, Predictions] = {name: predict(model, source, device=device) for name, model in models.items()}
+    taught_by = next(iter(teachers), None)
+    compared = shown[taught_by] if taught_by else None
+    cost = costs(models, source, device=device) if timed else {}
+    numbers = {
+        name: {"model": model.spec or model.name, **measure(shown[name], compared), **size_of(model.module), **cost.get(name, {})}
+        for name, model in models.items()
+    }
+    for name, model in models.items():
+        trained = next((plan for plan in plans.values() if plan.product is model), None)
+        numbers[name] |= {} if trained is None else {"updates": trained.updates(model)}
+    for name, thing in plans["student"].also.items():
+        if isinstance(thing, Teacher):  # an ensemble of what was made; the single models are kept, each under its name
+            numbers[name] = measure(predict(thing, source, device=device), compared)
+    rows = all(each.logits.ndim == 2 for each in shown.values())
+    names = _class_names(data)
+    report: dict[str, Any] = {
+        "format": FORMAT,
+        **about,
+        "split": split,
+        "samples": len(source),
+        "classes": names,
+        "splits": _splits(data, len(names)),
+        "models": list(numbers),
+        "teachers": list(teachers),
+        **numbers,
+    }
+    gap = difference(shown["student"], shown["alone"]) if "alone" in shown else None
+    if gap is not None:
+        report["taught_minus_alone"] = gap
+    hard = shown["student"].hard()
+    if rows and hard is not None and names:
+        found = {name: recalls(each, len(names)) for name, each in shown.items()}
+        counts = class_counts(hard, len(names))
+        report["per_class"] = [
+            {"class": names[i], "samples": counts[i], **{name: each[i] for name, each in found.items()}} for i in range(len(names))
+        ]
+    report["timing"] = {"threads": torch.get_num_threads(), "processor": processor(device), "device": torch.device(device).type}
+    if not rows:
+        return Findings({**report, "kept": None})
+    kept = _kept(shown, about["seed"])
+    report["kept"] = {"samples": len(next(iter(kept.values()))), "of": len(source)}
+    return Findings(report, kept, disagreements(shown, source, reference=taught_by))
+
+
+def _kept(shown: Mapping[str, Predictions], seed: int) -> dict[str, Tensor]:
+    """The predictions of at most so many samples, drawn where there are more, in their order."""
+    samples = len(shown["student"].logits)
+    width = sum(each.logits.shape[1] for each in shown.values())
+    most = max(1, min(KEPT, KEPT_NUMBERS // width))
+    chosen = torch.arange(samples)
+    if samples > most:
+        chosen = torch.randperm(samples, generator=generator("kept-predictions", seed))[:most].sort().values
+    hard, ids = shown["student"].hard(), shown["student"].ids
+    kept = {} if ids is None else {"id": ids[chosen]}
+    kept |= {} if hard is None else {"labels": hard[chosen]}
+    return kept | {f"logits.{name}": each.logits[chosen].float().contiguous() for name, each in shown.items()}
+
+
+def _splits(data: Data, classes: int) -> dict[str, dict[str, Any]]:
+    found = {}
+    for name, source in (("train", data.train), ("validation", data.validation), ("test", data.test)):
+        if source is not None:
+            labels = source.labels()
+            found[name] = {"samples": len(source), "counts": None if labels is None else class_counts(labels, classes)}
+    return found
+
+
+def _class_names(data: Data) -> list[str]:
+    """The classes by name, else by number; empty without labels."""
+    return [str(name) for name in data.classes] or [str(number) for number in range(data.class_count() or 0)]
+
+
+def _last_split(data: Data) -> tuple[str, Source]:
+    if data.test is not None:
+        return "test", data.test
+    return ("validation", data.validation) if data.validation is not None else ("train", data.train)
