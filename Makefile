@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: demo test test-slow check format bench clean
+.PHONY: demo test test-slow test-real check format bench clean
 
 .venv/installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -18,6 +18,10 @@ test: .venv/installed
 
 test-slow: .venv/installed
 	$(BIN)/python -m pytest -m slow
+
+test-real: .venv/installed
+	$(BIN)/python -m pip install --quiet --no-deps --requirement requirements-real.txt
+	$(BIN)/python -m pytest -m real
 
 check: .venv/installed
 	$(BIN)/ruff check .

