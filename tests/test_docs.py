@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import re
 import shlex
 from pathlib import Path
 
 from tutelage.cli.main import COMMANDS, main
+from tutelage.data import BUILT_IN, LOCATED
 
 ROOT = Path(__file__).parent.parent
 
@@ -36,6 +38,7 @@ def test_the_main_command_of_the_readme_runs_and_its_options_exist(tmp_path, mon
         with contextlib.suppress(SystemExit):
             main([command, "--help"])
     known = capsys.readouterr().out
+    known += " ".join(f"--data.{name}" for make in {**BUILT_IN, **LOCATED}.values() for name in inspect.signature(make).parameters)
     for option in set(re.findall(r"`[^`\n]*?(--[a-z_\-.]+)", (ROOT / "README.md").read_text())) - {"--help", "--hint", "--num_processes"}:
         assert option in known or option.replace("_", "-") in known, option
 

