@@ -18,6 +18,18 @@ def rng() -> torch.Generator:
     return torch.Generator().manual_seed(0)
 
 
+@pytest.fixture
+def timeless():
+    """A function that leaves out of a report what no two runs have in common: the times that were measured."""
+
+    def strip(found):
+        if isinstance(found, dict):
+            return {k: strip(v) for k, v in found.items() if k not in ("latency_ms", "throughput")}
+        return found
+
+    return strip
+
+
 @pytest.fixture(autouse=True)
 def _fresh_accelerator():
     """Accelerate keeps one state per process; tests ask for different precisions."""

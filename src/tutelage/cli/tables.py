@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from tutelage.cli.console import console
-from tutelage.evaluation import gain, headline, savings
+from tutelage.evaluation import busy, gain, headline, savings
+from tutelage.evaluation.contents import looks_of
 from tutelage.evaluation.wording import latency
 
-NAMES = {"alone": "student alone", "student": "student taught"}
 COLUMNS = (
     ("accuracy", "accuracy", "{:.2%}"),
     ("macro_f1", "macro F1", "{:.2%}"),
@@ -28,10 +28,10 @@ def print_report(report: Mapping[str, Any]) -> None:
 
     table = Table(title=f"{report['recipe']} on {report['data']}, {report['samples']:,} {report['split']} samples, seed {report['seed']}")
     table.add_column("")
-    rows = []
+    rows, looks = [], looks_of(report)
     for name in report["models"]:
         fast = latency(report[name], "batch_1")
-        rows.append((NAMES.get(name, name), {**report[name], "milliseconds": fast["median"] if fast else None}))
+        rows.append((looks[name].name, {**report[name], "milliseconds": fast["median"] if fast else None}))
     shown = [column for column in COLUMNS if any(row.get(column[0]) is not None for _, row in rows)]
     for _, title, _ in shown:
         table.add_column(title, justify="right")
@@ -39,5 +39,10 @@ def print_report(report: Mapping[str, Any]) -> None:
         table.add_row(name, *("" if numbers.get(key) is None else form.format(numbers[key]) for key, _, form in shown))
     out = console()
     out.print(table)
-    for said in (headline(report), gain(report), *(f"  {figure} {words}" for figure, words in savings(report))):
+    for said in (
+        headline(report),
+        gain(report),
+        *(f"  {figure} {words}" for figure, words in savings(report)),
+        *filter(None, [busy(report)]),
+    ):
         out.print(said, highlight=False, markup=False)

@@ -12,10 +12,11 @@ from tutelage.evaluation.classification import (
 )
 from tutelage.evaluation.cost import costs, forward_flops, processor, size_of
 from tutelage.evaluation.disagreement import disagreements
-from tutelage.evaluation.wording import gain, headline, savings
+from tutelage.evaluation.wording import busy, gain, headline, savings
 
 __all__ = [
     "Predictions",
+    "busy",
     "class_counts",
     "confusion",
     "costs",

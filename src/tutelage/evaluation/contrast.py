@@ -34,7 +34,7 @@ def confused(contents: Contents, looks: Mapping[str, Look]) -> dict[str, Any] | 
     most = "; ".join(f"{a} and {b}: {n}" for a, b, n, *_ in pairs[:3]) or "none"
     drawn = picture(
         "confusion",
-        plots.heat_map(counts, labels, f"{title} says", "student chooses"),
+        plots.heat_map(counts, labels, f"{title} says", "student chooses", pooled=bool(pooled)),
         f"Choices of the student by those of the {title}; most often confused: {most}",
         f"Rows: what the {title} says. Columns: what the student chooses. The darker, the more samples on which they differ; the diagonal, "
         f"where they agree, is left uncoloured.{pooled}",

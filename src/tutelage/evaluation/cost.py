@@ -53,8 +53,8 @@ def costs(models: Mapping[str, Model], source: Source, *, device: torch.device |
         device: where to compute; the models are moved there.
 
     Returns:
-        By name: `flops` of one sample; `latency_ms`, for "batch_1" and "batch_64" the `median` and `p95` of a pass in milliseconds;
-        `throughput`, samples a second at batch 64. None for what a model cannot do, such as a pass over a single sample.
+        By name: `flops` of one sample; `latency_ms`, for "batch_1" and "batch_64" the `median`, `p95` and `least` of a pass in
+        milliseconds; `throughput`, samples a second at batch 64. None for what a model cannot do, such as a pass over a single sample.
     """
     found: dict[str, dict[str, Any]] = {name: {"flops": None, "latency_ms": {}, "throughput": None} for name in models}
     with contextlib.ExitStack() as stack, torch.no_grad():
@@ -109,7 +109,7 @@ def _timed(module: nn.Module, arguments: Any, device: torch.device) -> float:
 
 def _summary(seconds: list[float]) -> dict[str, float]:
     values = torch.tensor(seconds, dtype=torch.float64) * 1e3
-    return {"median": float(values.quantile(0.5)), "p95": float(values.quantile(0.95))}
+    return {"median": float(values.quantile(0.5)), "p95": float(values.quantile(0.95)), "least": float(values.min())}
 
 
 def _call(module: nn.Module, arguments: tuple[Any, ...] | Mapping[str, Any]) -> Any:

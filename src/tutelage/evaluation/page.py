@@ -55,6 +55,7 @@ def render(contents: Contents) -> str:
         looks=looks,
         headline=wording.headline(report),
         gain=wording.gain(report),
+        busy=wording.busy(report),
         savings=wording.savings(report),
         table=side_by_side(report),
         cost=sections.cost(report, looks),

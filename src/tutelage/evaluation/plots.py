@@ -134,7 +134,7 @@ def quality_against_cost(points: Sequence[tuple[Look, float, float]], cost: str,
     costs, qualities = [x for _, x, _ in points], [y * 100 for _, _, y in points]
     logarithmic = max(costs) > 4 * min(costs)
     span = (max(qualities) - min(qualities)) or 1.0
-    bottom, top = min(qualities) - 0.2 * span, max(qualities) + 0.2 * span
+    bottom, top = min(qualities) - 0.2 * span, min(max(qualities) + 0.2 * span, 100 + 0.05 * span)
     axes.set_ylim(bottom, top)
     if logarithmic:
         room = (max(costs) / min(costs)) ** 0.25
@@ -176,6 +176,7 @@ def curves(lines: Sequence[tuple[Look, Sequence[float], Sequence[float]]], quali
     for look, x, y in lines:
         x, y = thinned(x, y)
         axes.plot(x, y, color=look.colour, linestyle=look.line, marker=look.marker, markevery=max(1, len(x) // 8), label=look.name)
+    axes.set_xlim(left=0)
     axes.set_xlabel("updates")
     axes.set_ylabel(quality)
     _legend(figure, axes)
@@ -204,6 +205,7 @@ def terms(lines: Mapping[str, tuple[Sequence[float], Sequence[float]]], quality:
     elif everything and min(everything) > 0 and max(everything) > 20 * min(everything):
         axes.set_yscale("log")
         _plain_numbers(axes.yaxis, axes.get_ylim())
+    axes.set_xlim(left=0)
     axes.set_xlabel("updates")
     axes.set_ylabel(quality)
     _legend(figure, axes)
@@ -262,12 +264,12 @@ def class_changes(rows: Sequence[tuple[str, Sequence[float]]], against: Sequence
         axes.set_yticks(places, labels=[shortened(name) for name, _ in rows])
         axes.tick_params(axis="y", length=0)
         axes.grid(axis="y", visible=False)
-    all_axes[0][0].invert_yaxis()
+    all_axes[0][0].set_ylim(len(rows) - 0.4, -0.6)
     return figure
 
 
 @drawing
-def heat_map(counts: Sequence[Sequence[int]], names: Sequence[str], rows: str, columns: str) -> Figure:
+def heat_map(counts: Sequence[Sequence[int]], names: Sequence[str], rows: str, columns: str, pooled: bool = False) -> Figure:
     """How often two choose which pair of classes; the diagonal, where they agree, is left uncoloured.
 
     Args:
@@ -275,12 +277,14 @@ def heat_map(counts: Sequence[Sequence[int]], names: Sequence[str], rows: str, c
         names: of the classes.
         rows: who chooses the row.
         columns: who chooses the column.
+        pooled: whether the last row and column are many classes together; they then have no say in how dark the others are.
     """
     size = len(names)
     side = min(max(3.2, 1.1 + 0.3 * size), 7.4)
     figure, axes = _figure(side * 0.96, side)
     shown = [[0 if i == j else n for j, n in enumerate(row)] for i, row in enumerate(counts)]
-    most = max(1, *(n for row in shown for n in row))
+    own = size - pooled
+    most = max([n for row in shown[:own] for n in row[:own]], default=0) or 1
     axes.pcolormesh(shown, cmap="Blues", vmin=0, vmax=most * 1.25, edgecolors="white", linewidth=0.8)
     for i, row in enumerate(counts):
         for j, number in enumerate(row):

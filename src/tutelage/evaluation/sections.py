@@ -135,9 +135,7 @@ def _changes_picture(changes: Sequence[tuple[str, list[float]]], against: Sequen
     ordered = sorted(changes, key=lambda item: -item[1][0])
     few = len(ordered) <= FEW
     chosen = ordered if few else ordered[: FEW // 2] + ordered[-FEW // 2 :]
-    which = (
-        "" if few else f" The {FEW // 2} largest gains and {FEW // 2} largest losses against the {against[0]}, of {len(ordered)} classes."
-    )
+    which = "" if few else f" Of {len(ordered)} classes, the {FEW // 2} best and the {FEW // 2} worst against the {against[0]}."
     extremes = "; ".join(f"{name} {change[0]:+.1f}" for name, change in (chosen[0], chosen[-1]))
     return picture(
         "classes",

@@ -8,6 +8,8 @@ from typing import Any
 
 SAME = 1.05
 """Ratios of costs below this one are told as no difference."""
+STEADY = 2.0
+"""A median time above so many times the least one was taken on a busy processor, and is compared with nothing."""
 
 
 def headline(report: Mapping[str, Any]) -> str:
@@ -31,9 +33,10 @@ def headline(report: Mapping[str, Any]) -> str:
         return f"The student was trained, but there are neither labels nor a teacher to judge it by; {_absolute(student)}."
     size, smaller = _size(student, teacher)
     speed, faster = _speed(student, teacher)
+    joined = ", but with" if smaller < 0 and student.get("accuracy", 0.0) >= teacher.get("accuracy", 1.0) else " with"
     if not speed:
-        return f"{said} with {size}."
-    return f"{said} with {size} {'but' if smaller * faster < 0 else 'and'} {speed}."
+        return f"{said}{joined} {size}."
+    return f"{said}{joined} {size} {'but' if smaller * faster < 0 else 'and'} {speed}."
 
 
 def teacher_of(report: Mapping[str, Any]) -> str | None:
@@ -41,14 +44,26 @@ def teacher_of(report: Mapping[str, Any]) -> str | None:
     return next(iter(report["teachers"]), None)
 
 
+def busy(report: Mapping[str, Any]) -> str:
+    """A sentence where times cannot be compared, else nothing."""
+    teacher = report.get(teacher_of(report) or "")
+    if teacher is None or all(_comparable(report["student"], teacher, batch) for batch in ("batch_1", "batch_64")):
+        return ""
+    return "Speeds are not all compared: the processor was busy with something else while they were measured."
+
+
 def gain(report: Mapping[str, Any]) -> str:
     """What teaching was worth against training alone, with its interval and what the interval does not know; or why it is not known."""
     gap = report.get("taught_minus_alone")
+    if report["recipe"] == "alone":
+        return "This was training on labels alone, without a teacher."
     if gap is None:
-        return f"What the teaching was worth is not known: {why_not_alone(report)}."
+        return f"What the teaching was worth is not known: {_why_not_alone(report)}."
     points, low, high = (gap[k] * 100 for k in ("accuracy", "low", "high"))
     interval = f"95 % interval over these {report['samples']:,} samples: {low:+.2f} to {high:+.2f}"
-    if low <= 0 <= high:
+    if low == high == 0:
+        said = f"Teaching made no difference to training alone: both are right on the same of these {report['samples']:,} samples"
+    elif low <= 0 <= high:
         said = f"Teaching and training alone cannot be told apart: {points:+.2f} points of accuracy for teaching ({interval})"
     elif points > 0:
         said = f"Teaching gained {points:.2f} points of accuracy over training alone ({interval})"
@@ -57,12 +72,9 @@ def gain(report: Mapping[str, Any]) -> str:
     return f"{said}. This is one run with one seed; another seed may tell otherwise."
 
 
-def why_not_alone(report: Mapping[str, Any]) -> str:
-    """Why there is no student that was trained alone, or none to compare."""
-    if "alone" in report:
-        return "there are no labels to compare the two by" if "accuracy" not in report["student"] else "the two cannot be compared"
-    if report["recipe"] == "alone":
-        return "this run is itself a training without a teacher"
+def _why_not_alone(report: Mapping[str, Any]) -> str:
+    if "alone" in report["models"]:
+        return f"there are no labels among the {report['split']} samples to compare the two by"
     if report["splits"]["train"]["counts"] is None:
         return "without labels, the student cannot be trained alone"
     return "no baseline was asked for"
@@ -84,6 +96,8 @@ def savings(report: Mapping[str, Any]) -> list[tuple[str, str]]:
         if ours is None:
             continue
         theirs = teacher.get(key) if teacher else None
+        if key == "throughput" and teacher and not _comparable(student, teacher, "batch_64"):
+            continue
         if not theirs or not ours:
             found.append((form(ours), what + where))
             continue
@@ -117,24 +131,29 @@ def _size(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> tuple[str, int]
 
 def _speed(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> tuple[str, int]:
     first, second = (latency(each, "batch_1") for each in (ours, theirs))
-    if first is None or second is None:
+    if first is None or second is None or not _comparable(ours, theirs, "batch_1"):
         return "", 0
     ratio = second["median"] / first["median"]
     if 1 / SAME < ratio < SAME:
-        return "answers as fast (batch 1)", 0
+        return "answers just as fast (batch 1)", 0
     if ratio >= SAME:
         return f"answers {times(ratio)} times faster (batch 1)", 1
     return f"answers {times(1 / ratio)} times slower (batch 1)", -1
 
 
+def _comparable(ours: Mapping[str, Any], theirs: Mapping[str, Any], batch: str) -> bool:
+    found = [latency(each, batch) for each in (ours, theirs)]
+    return all(each is None or each["median"] <= STEADY * each["least"] for each in found)
+
+
 def _absolute(numbers: Mapping[str, Any]) -> str:
     found = latency(numbers, "batch_1")
     answers = f" and answers in {found['median']:.3g} ms (batch 1)" if found else ""
-    return f"it has {quantity(numbers['parameters'])} parameters{answers}"
+    return f"it has {numbers['parameters']:,} parameters{answers}"
 
 
 def latency(numbers: Mapping[str, Any], batch: str) -> Mapping[str, float] | None:
-    """A model's `median` and `p95` at "batch_1" or "batch_64"; None where they were not measured."""
+    """A model's `median`, `p95` and `least` at "batch_1" or "batch_64"; None where they were not measured."""
     return (numbers.get("latency_ms") or {}).get(batch)
 
 
