@@ -104,7 +104,9 @@ def test_odd_models_are_taught_saved_and_read_again(make, tmp_path, rng):
     x = torch.randn(40, 4, generator=rng)
     whole = Table({"x": x, "y": (x[:, 0] > 0).long()})
     teacher = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
-    result = distill(teacher, make(), Data(whole, whole, whole, ("a", "b")), out=tmp_path / "o", fit=Fit(steps=3, batch_size=8), options=QUIET)
+    result = distill(
+        teacher, make(), Data(whole, whole, whole, ("a", "b")), out=tmp_path / "o", fit=Fit(steps=3, batch_size=8), options=QUIET
+    )
     assert {"accuracy", "agreement", "latency_ms", "flops"} <= set(result.report["student"])
     product = result.model
     said = product.observe(whole.batch(torch.arange(40)), {"logits"})["logits"]
