@@ -39,7 +39,7 @@ def test_the_main_command_of_the_readme_runs_and_its_options_exist(tmp_path, mon
             main([command, "--help"])
     known = capsys.readouterr().out
     known += " ".join(f"--data.{name}" for make in {**BUILT_IN, **LOCATED}.values() for name in inspect.signature(make).parameters)
-    for option in set(re.findall(r"`[^`\n]*?(--[a-z_\-.]+)", (ROOT / "README.md").read_text())) - {"--help", "--hint", "--num_processes"}:
+    for option in set(re.findall(r"`[^`\n]*?(--[a-z_\-.]+)", (ROOT / "README.md").read_text())) - {"--help", "--hint", "--nproc_per_node"}:
         assert option in known or option.replace("_", "-") in known, option
 
 
