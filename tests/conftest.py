@@ -30,6 +30,12 @@ def timeless():
     return strip
 
 
+@pytest.fixture
+def no_page(monkeypatch):
+    """Runs end without drawing their page, which takes longer than a small training and has tests of its own."""
+    monkeypatch.setattr("tutelage.jobs.report.render", lambda contents: "")
+
+
 @pytest.fixture(autouse=True)
 def _fresh_accelerator():
     """Accelerate keeps one state per process; tests ask for different precisions."""

@@ -19,6 +19,7 @@ from tutelage.jobs.models import model_from, sizes
 from tutelage.jobs.sources import data_from
 from tutelage.signals.model import load_weights
 
+pytestmark = pytest.mark.usefixtures("no_page")
 QUIET = RunOptions(quiet=True)
 
 

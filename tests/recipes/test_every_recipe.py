@@ -18,6 +18,7 @@ from tutelage.data import Data, Table
 from tutelage.jobs.distill import distill
 from tutelage.recipes import knobs, listing, load, roles
 
+pytestmark = pytest.mark.usefixtures("no_page")
 NAMES = [each.name for each in listing()]
 QUICK = RunOptions(quiet=True, checkpoint_every=3, log_every=1, share_every=4)
 

@@ -29,7 +29,8 @@ def cost(report: Mapping[str, Any], looks: Mapping[str, Look]) -> list[Picture]:
     pictures = []
     for what, axis, read in costs:
         found = [(name, read(report[name]), report[name].get(key)) for name in report["models"]]
-        points = [(looks[name], x, y) for name, x, y in found if x and y is not None]
+        timed = what != "latency" or all(wording.steady(report[name], "batch_1") for name in report["models"])
+        points = [(looks[name], x, y) for name, x, y in found if x and y is not None and timed]
         if len(points) >= 2:
             said = "; ".join(f"{look.name} {wording.percent(y)} at {wording.short(x)}" for look, x, y in points)
             pictures.append(

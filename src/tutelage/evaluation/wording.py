@@ -25,7 +25,7 @@ def headline(report: Mapping[str, Any]) -> str:
     judged = f"of {report['samples']:,} {report['split']} samples"
     if "accuracy" in student and "accuracy" in teacher:
         said = _kept(student["accuracy"], teacher["accuracy"], who)
-    elif "agreement" in student and teacher:
+    elif "agreement" in student and name:
         said = f"The student agrees with {who} on {percent(student['agreement'])} {judged}"
     elif "accuracy" in student:
         return f"The student is right on {percent(student['accuracy'])} {judged}; {_absolute(student)}."
@@ -46,10 +46,9 @@ def teacher_of(report: Mapping[str, Any]) -> str | None:
 
 def busy(report: Mapping[str, Any]) -> str:
     """A sentence where times cannot be compared, else nothing."""
-    teacher = report.get(teacher_of(report) or "")
-    if teacher is None or all(_comparable(report["student"], teacher, batch) for batch in ("batch_1", "batch_64")):
+    if all(steady(report[name], batch) for name in report["models"] for batch in ("batch_1", "batch_64")):
         return ""
-    return "Speeds are not all compared: the processor was busy with something else while they were measured."
+    return "Not all times are compared: the processor was busy with something else while they were measured."
 
 
 def gain(report: Mapping[str, Any]) -> str:
@@ -96,7 +95,7 @@ def savings(report: Mapping[str, Any]) -> list[tuple[str, str]]:
         if ours is None:
             continue
         theirs = teacher.get(key) if teacher else None
-        if key == "throughput" and teacher and not _comparable(student, teacher, "batch_64"):
+        if key == "throughput" and not all(steady(each, "batch_64") for each in (student, teacher) if each):
             continue
         if not theirs or not ours:
             found.append((form(ours), what + where))
@@ -131,7 +130,7 @@ def _size(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> tuple[str, int]
 
 def _speed(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> tuple[str, int]:
     first, second = (latency(each, "batch_1") for each in (ours, theirs))
-    if first is None or second is None or not _comparable(ours, theirs, "batch_1"):
+    if first is None or second is None or not (steady(ours, "batch_1") and steady(theirs, "batch_1")):
         return "", 0
     ratio = second["median"] / first["median"]
     if 1 / SAME < ratio < SAME:
@@ -141,20 +140,21 @@ def _speed(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> tuple[str, int
     return f"answers {times(1 / ratio)} times slower (batch 1)", -1
 
 
-def _comparable(ours: Mapping[str, Any], theirs: Mapping[str, Any], batch: str) -> bool:
-    found = [latency(each, batch) for each in (ours, theirs)]
-    return all(each is None or each["median"] <= STEADY * each["least"] for each in found)
-
-
 def _absolute(numbers: Mapping[str, Any]) -> str:
     found = latency(numbers, "batch_1")
-    answers = f" and answers in {found['median']:.3g} ms (batch 1)" if found else ""
+    answers = f" and answers in {found['median']:.3g} ms (batch 1)" if found and steady(numbers, "batch_1") else ""
     return f"it has {numbers['parameters']:,} parameters{answers}"
 
 
 def latency(numbers: Mapping[str, Any], batch: str) -> Mapping[str, float] | None:
     """A model's `median`, `p95` and `least` at "batch_1" or "batch_64"; None where they were not measured."""
     return (numbers.get("latency_ms") or {}).get(batch)
+
+
+def steady(numbers: Mapping[str, Any], batch: str) -> bool:
+    """Whether a model's time can be compared with another's: an unmeasured one counts as steady."""
+    found = latency(numbers, batch)
+    return found is None or found["median"] <= STEADY * found["least"]
 
 
 def percent(share: float, digits: int = 2) -> str:
