@@ -1,2 +1,0 @@
-def augmented(data, recipe):
-    return data
