@@ -1,7 +1,8 @@
-"""What is studied: sources of samples with stable ids, their splits, and the order in which a run meets them."""
+"""What is studied: sources of samples with stable ids, their augmentation and splits, and the order in which a run meets them."""
 
 from collections.abc import Callable
 
+from tutelage.data.augment import Augmented
 from tutelage.data.digits import digits
 from tutelage.data.fashion_mnist import fashion_mnist
 from tutelage.data.files import csv, jsonl, parquet
@@ -20,6 +21,7 @@ LOCATED: dict[str, Callable[..., Data]] = {"folder": folder, "csv": csv, "jsonl"
 __all__ = [
     "BUILT_IN",
     "LOCATED",
+    "Augmented",
     "Data",
     "Images",
     "Indexed",
