@@ -98,6 +98,13 @@ def test_positions_are_compared_where_logits_are_not_one_row_a_sample(rng):
     assert found == {"agreement": pytest.approx((first.argmax(-1) == second.argmax(-1)).numpy().mean())}
 
 
+def test_labels_of_another_kind_are_not_counted_as_classes(said):
+    """Tokens of a text and numbers to regress are no classes of a sample."""
+    for labels in (torch.zeros(N, 3, dtype=torch.long), torch.rand(N)):
+        assert class_counts(labels, V) is None
+        assert measure(Predictions(said.logits, labels), said) == {"agreement": 1.0}
+
+
 def test_recall_is_that_of_each_class_and_unknown_where_there_are_no_samples(said):
     """A class that the test split lacks is not a class that the student fails."""
     known = said.labels != -100

@@ -38,10 +38,8 @@ class Predictions:
     ids: Tensor | None = None
 
     def hard(self) -> Tensor | None:
-        """The label of each sample as a class number, (N,); None where there are no labels, or the logits are not one row a sample."""
-        if self.labels is None or self.logits.ndim != 2:
-            return None
-        return self.labels.argmax(-1) if self.labels.is_floating_point() else self.labels.long()
+        """The label of each sample as a class number, (N,); None where there is none, or the logits are not one row a sample."""
+        return None if self.labels is None or self.logits.ndim != 2 else class_numbers(self.labels)
 
     def choices(self) -> Tensor:
         """The class with the largest logit, (N,) or (N, T)."""
@@ -126,17 +124,24 @@ def recalls(predictions: Predictions, classes: int) -> list[float | None]:
     if hard is None:
         return [None] * classes
     known = hard != NO_LABEL
-    counts = class_counts(hard, classes)
     if not known.any():
         return [None] * classes
-    found = multiclass_recall(predictions.choices()[known], hard[known], predictions.logits.shape[1], average="none")
-    return [value if count else None for value, count in zip(found.tolist(), counts, strict=False)]
+    found = multiclass_recall(predictions.choices()[known], hard[known], predictions.logits.shape[1], average="none").tolist()
+    counts = torch.bincount(hard[known], minlength=classes).tolist()
+    return [value if count else None for value, count in zip(found[:classes], counts, strict=False)]
 
 
-def class_counts(labels: Tensor, classes: int) -> list[int]:
-    """How many samples each class has; rows of class probabilities count as their largest, -100 as nothing."""
-    hard = labels.argmax(-1) if labels.is_floating_point() else labels.long()
-    return torch.bincount(hard[hard != NO_LABEL], minlength=classes).tolist()[:classes]
+def class_numbers(labels: Tensor) -> Tensor | None:
+    """One class number a sample, (N,): of rows of class probabilities the largest; None for labels of another kind, such as tokens."""
+    if labels.is_floating_point():
+        return labels.argmax(-1) if labels.ndim == 2 else None
+    return labels.long() if labels.ndim == 1 else None
+
+
+def class_counts(labels: Tensor, classes: int) -> list[int] | None:
+    """How many samples each class has, -100 left out; None where labels are not one class a sample."""
+    hard = class_numbers(labels)
+    return None if hard is None else torch.bincount(hard[hard != NO_LABEL], minlength=classes).tolist()[:classes]
 
 
 def reliability(predictions: Predictions) -> list[dict[str, Any]]:

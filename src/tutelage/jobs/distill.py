@@ -35,7 +35,7 @@ class Result:
     Args:
         model: the product, trained; None after a dry run.
         folder: the run folder; None after a dry run.
-        report: the numbers, as in report.json.
+        report: the numbers, as in report.json; of several processes only the first one knows the times.
         rows: the table of a dry run.
     """
 
@@ -83,7 +83,7 @@ def distill(
         settings: the recipe's knobs, and its roles besides teacher, student and data.
 
     Returns:
-        The trained model, the run folder and the report.
+        The trained model, the run folder, which holds report.html, and the report's numbers.
 
     Raises:
         BadInput: anything the user gave that cannot be used; raised before anything trains.

@@ -77,6 +77,12 @@ def findings_of(
         device: where to compute.
         about: `recipe`, `paper`, `data` and `seed`, as the report says them.
         timed: count and time the models' passes too; of several processes only one should.
+
+    Returns:
+        The report has, besides `about`: `format`, `split`, `samples`, `classes`; `splits`, for each its `samples` and the `counts` of its
+        classes (None without labels); `models` and `teachers`, names in order, and under each name what `measure`, `size_of` and `costs`
+        give, with `model` and `updates`; `taught_minus_alone` and `per_class` (recalls) where there are labels; `timing`; `kept`, how many
+        predictions are kept, None where logits are not one row a sample.
     """
     split, source = _last_split(data)
     ended = {key: plans[label] for label, key in (("baseline", "alone"), ("student", "student")) if label in plans}
@@ -114,7 +120,7 @@ def findings_of(
     hard = shown["student"].hard()
     if rows and hard is not None and names:
         found = {name: recalls(each, len(names)) for name, each in shown.items()}
-        counts = class_counts(hard, len(names))
+        counts = class_counts(hard, len(names)) or []
         report["per_class"] = [
             {"class": names[i], "samples": counts[i], **{name: each[i] for name, each in found.items()}} for i in range(len(names))
         ]
