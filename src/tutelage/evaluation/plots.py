@@ -300,10 +300,7 @@ def heat_map(counts: Sequence[Sequence[int]], names: Sequence[str], rows: str, c
                     fontsize=7.5,
                 )
     places = [i + 0.5 for i in range(size)]
-    long = any(len(n) > 3 for n in names)
-    axes.set_xticks(
-        places, labels=[shortened(n) for n in names], rotation=60 if long else 0, ha="right" if long else "center", rotation_mode="anchor"
-    )
+    _name_below(axes, places, names, 0.8 * side)
     axes.set_yticks(places, labels=[shortened(n) for n in names])
     axes.tick_params(length=0)
     axes.set_ylabel(rows)
@@ -327,11 +324,7 @@ def class_sizes(counts: Sequence[int], names: Sequence[str]) -> Figure:
     figure, axes = _figure(2.5)
     axes.bar(range(len(ordered)), [n for n, _ in ordered], 0.8 if len(ordered) <= 60 else 1.0, color=BLUE)
     if len(ordered) <= 30:
-        long = any(len(name) > 3 for name in names)
-        labels = [shortened(name, 14) for _, name in ordered]
-        axes.set_xticks(
-            range(len(ordered)), labels=labels, rotation=60 if long else 0, ha="right" if long else "center", rotation_mode="anchor"
-        )
+        _name_below(axes, range(len(ordered)), [name for _, name in ordered], 0.85 * WIDTH)
         axes.tick_params(axis="x", length=0)
     else:
         axes.set_xlabel("classes, the largest first")
@@ -351,6 +344,13 @@ def shortened(name: str, most: int = 18) -> str:
     """A name that fits beside an axis."""
     name = " ".join(name.split())
     return name if len(name) <= most else name[: most - 1] + "…"
+
+
+def _name_below(axes: Axes, places: Sequence[float], names: Sequence[str], inches: float) -> None:
+    """Write names below an axis of so many inches, slanted where they would meet."""
+    short_names = [shortened(name, 14) for name in names]
+    slanted = max(map(len, short_names)) * 0.085 > inches / len(names)
+    axes.set_xticks(places, labels=short_names, rotation=60 if slanted else 0, ha="right" if slanted else "center", rotation_mode="anchor")
 
 
 def _legend(figure: Figure, axes: Axes) -> None:
