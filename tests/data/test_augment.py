@@ -379,3 +379,9 @@ def test_samples_that_are_no_images_are_refused(columns, recipe, message):
     """Normalised images would be cut to [0, 1] without a word."""
     with pytest.raises(BadInput, match=message):
         Augmented(Table(columns, "toy"), recipe)
+
+
+def test_ids_are_those_of_the_source():
+    """What splits.json lists must name the samples, not their places."""
+    source = Table({"x": torch.rand(3, 1, 8, 8), "id": torch.tensor([7, 5, 9])})
+    assert Augmented(source, "flip").ids().tolist() == [7, 5, 9]

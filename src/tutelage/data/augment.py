@@ -166,6 +166,10 @@ class Augmented(Source):
             x_BCHW = erased(x_BCHW, (draw("erase", 2) * torch.tensor([height, width])).long(), int(values["erase"]))
         return x_BCHW if self.exact else x_BCHW.clamp(0, 1).to(given)
 
+    def ids(self) -> Tensor:
+        """Those of the source."""
+        return self.source.ids()
+
     def labels(self) -> Tensor | None:
         """Those of the source; no operation changes them."""
         return self.source.labels()
