@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from tutelage.signals.images import ImageInputs
+from tutelage import ImageInputs
 
 
 def efficientnet(classes: int = 1000) -> nn.Module:

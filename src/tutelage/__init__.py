@@ -21,6 +21,7 @@ _WHERE = {
     "Ensemble": "tutelage.teachers",
     "Frozen": "tutelage.teachers",
     "Depth": "tutelage.signals",
+    "ImageInputs": "tutelage.signals.images",
     "Model": "tutelage.signals",
     "Signals": "tutelage.signals",
     "Data": "tutelage.data",
