@@ -299,3 +299,27 @@ def test_our_error_in_a_loader_worker_reaches_the_user_as_one_sentence():
         next(batches(source, Slices(Order(5, 2, 0, "s")), seed=0, start=0, stop=2, workers=1))
     assert "\n" not in str(raised.value)
     assert "odd is a tuple" in str(raised.value)
+
+
+def test_an_indexed_source_has_the_ids_of_its_samples():
+    """splits.json must name the samples as the batches do."""
+    own = Indexed(Items([{"x": torch.zeros(2), "id": 100 + i} for i in range(3)]))
+    assert own.ids().tolist() == own.batch(torch.arange(3))["id"].tolist() == [100, 101, 102]
+    assert own.rows(positions(2, 0), "part").ids().tolist() == [102, 100]
+    assert Indexed(TensorDataset(torch.zeros(3, 2))).rows(positions(2), "part").ids().tolist() == [2]
+
+
+@pytest.mark.parametrize(
+    ("columns", "count"),
+    [
+        ({}, None),
+        ({"y": torch.linspace(0, 1, N)}, None),
+        ({"y": torch.full((N, 4), 0.25)}, 4),
+        ({"y": torch.arange(N) % 3}, 3),
+    ],
+    ids=["no labels", "numbers", "soft", "hard"],
+)
+def test_data_count_their_classes(columns, count):
+    """A head is as wide as there are classes; targets that are numbers have none."""
+    assert Data(Table({"x": torch.zeros(N), **columns})).class_count() == count
+    assert Data(Table({"x": torch.zeros(N)}), classes=("a", "b")).class_count() == 2

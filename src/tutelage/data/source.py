@@ -220,6 +220,21 @@ class Indexed(Source):
             self._labels = torch.stack([torch.as_tensor(self._item(i, 0, 0)["y"]) for i in range(len(self))])
         return self._labels
 
+    def ids(self) -> Tensor:
+        """The samples' own, read from them once, or their positions."""
+        return self._ids
+
+    @functools.cached_property
+    def _ids(self) -> Tensor:
+        if not self._names_its_samples():
+            return torch.arange(len(self))
+        return torch.tensor([int(self._item(i, 0, 0)["id"]) for i in range(len(self))])
+
+    def _names_its_samples(self) -> bool:
+        with seeded("sample", 0, 0, 0):
+            first = self.dataset[0]
+        return isinstance(first, Mapping) and "id" in first
+
     def fingerprint(self) -> str:
         """Hash of the length, the labels and the first sample; reading everything would cost too much."""
         labels = self.labels()
@@ -290,11 +305,13 @@ class Data:
                 )
 
     def class_count(self) -> int | None:
-        """Number of classes: those that are named, else what the training labels show; None without labels."""
+        """Number of classes: those that are named, else what the training labels show; None without labels or where they are numbers."""
         labels = self.train.labels()
         if self.classes or labels is None:
             return len(self.classes) or None
-        return labels.shape[1] if labels.is_floating_point() else int(labels.max()) + 1
+        if labels.is_floating_point():
+            return labels.shape[1] if labels.ndim == 2 else None
+        return int(labels.max()) + 1
 
     def fingerprint(self) -> str:
         """A hash of all splits."""
