@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from typing import Any, Literal
 
 import numpy as np
@@ -47,64 +48,93 @@ def data_of(
 
     if missing not in ("refuse", "drop", "fill"):
         raise BadInput(f"{name}: missing={missing!r}; expected refuse, drop or fill")
-    frames = _by_column(frames, split, name)
+    _one_role([*filter(None, (label, id, split)), *text, *columns], name)
+    for part, frame in frames.items():
+        _known([*filter(None, (label, *text, *columns, id, split))], frame, name if part == "train" else f"{name}/{part}")
     whole = pd.concat(list(frames.values()), ignore_index=True)
-    origin = np.repeat(np.array(list(frames), dtype=object), [len(f) for f in frames.values()])
-    _known([*([label] if label else []), *text, *columns, *([id] if id else [])], whole, name)
-    words, numbers = _kinds(whole, name, [c for c in (label, id, split) if c], text, columns)
+    origin = _said(frames, split, name) if split else np.repeat(np.array(list(frames), dtype=object), [len(f) for f in frames.values()])
+    words, numbers = _kinds(whole, name, [*filter(None, (label, id, split))], text, columns)
+    for part, frame in frames.items():
+        _known([*words, *numbers], frame, name if part == "train" else f"{name}/{part}")
     used = [*([label] if label else []), *words, *numbers]
+    whole = whole.assign(**{c: _simple(whole[c], name) for c in used})
     absent = whole[used].isna()
+    if label:
+        absent[label] |= whole[label].astype(str).str.strip() == ""
     if missing == "drop":
-        keep = ~absent.any(axis=1)
+        keep_N = ~absent.any(axis=1).to_numpy()
     else:
-        _refuse_missing(absent[[label]] if label and missing == "fill" else absent, name, missing)
-        keep = pd.Series(True, index=whole.index)
-    if not keep.any():
-        raise BadInput(f"{name} has no row without missing values; fill them with --data.missing fill")
-    ids = _ids(whole[id], name, id) if id else torch.arange(len(whole))
-    whole, origin, ids = whole[keep], origin[keep.to_numpy()], ids[torch.tensor(keep.tolist())]
+        refuse_missing(absent[[label] if label else []] if missing == "fill" else absent, name, missing)
+        keep_N = np.ones(len(whole), dtype=bool)
+    if not keep_N.any():
+        raise BadInput(f"{name} has no row without missing values; fill them with --data.missing fill, or name fewer columns to read")
+    ids = _ids(whole[id], name) if id else torch.arange(len(whole))
+    whole, origin, ids = whole[keep_N], origin[keep_N], ids[torch.from_numpy(keep_N)]
     made: dict[str, Any] = {"id": ids}
     if label:
-        made["y"], classes = _classes(whole[label], name, label, classes)
+        made["y"], classes = classes_of(whole[label], name, classes)
     if words:
         made |= _texts(whole, words)
     plain = 0
     if numbers:
         made["x"], plain = _features(whole, numbers, name)
-    splits: dict[str, Source] = {s: Table(made, name).rows(torch.from_numpy((origin == s).nonzero()[0]), f"{name}/{s}") for s in frames}
+    table = Table(made, name)
+    splits: dict[str, Source] = {}
+    for part in ("train", "validation", "test"):
+        if (origin == part).any():  # a split whose rows were all dropped is cut anew
+            splits[part] = table.rows(torch.from_numpy((origin == part).nonzero()[0]), f"{name}/{part}")
     data = completed(
         splits, classes=classes if label else (), name=name, train=train, validation=validation, seed=seed, rare=rare if label else "keep"
     )
     return _standardised(data, plain) if numbers else data
 
 
-def _by_column(frames: Mapping[str, Any], split: str, name: str) -> dict[str, Any]:
-    if not split:
-        return dict(frames)
-    whole = frames["train"]
-    _known([split], whole, name)
-    said = whole[split].astype(str).str.strip().str.lower()
-    odd = sorted(set(said) - set(SPLITS))
-    if odd:
-        raise BadInput(f"column {split!r} of {name} says {odd[0]!r}; expected train, validation or test")
-    return {s: whole[(said.map(SPLITS) == s).to_numpy()] for s in ("train", "validation", "test") if (said.map(SPLITS) == s).any()}
+def _one_role(named: Sequence[str], name: str) -> None:
+    double = next((c for c in named if list(named).count(c) > 1), None)
+    if double is not None:
+        raise BadInput(f"column {double!r} of {name} is named twice; expected one use of it: as label, id, split, text or number")
 
 
 def _known(wanted: Sequence[str], frame: Any, name: str) -> None:
+    present = list(frame.columns)
+    if len(set(present)) < len(present):
+        raise BadInput(f"{name} has two columns called {next(c for c in present if present.count(c) > 1)!r}; rename one")
     for column in wanted:
-        if column not in frame.columns:
-            shown = ", ".join(map(repr, list(frame.columns)[:12])) + (", ..." if len(frame.columns) > 12 else "")
+        if column not in present:
+            shown = ", ".join(map(repr, present[:12])) + (", ..." if len(present) > 12 else "")
             hint = " (name the label column with --data.label COLUMN, or '' where there is none)" if column == "label" else ""
-            raise BadInput(f"{name} has no column {column!r}{nearest(column, frame.columns)}; its columns are {shown}{hint}")
-    double = [c for c in set(wanted) if list(frame.columns).count(c) > 1]
-    if double:
-        raise BadInput(f"{name} has two columns called {double[0]!r}; rename one")
+            raise BadInput(f"{name} has no column {column!r}{nearest(column, present)}; its columns are {shown}{hint}")
+
+
+def _said(frames: Mapping[str, Any], split: str, name: str) -> np.ndarray:
+    """The split of each row, as a column says it."""
+    if len(frames) > 1:
+        raise BadInput(f"{name}: column {split!r} says what is test, and so does a second file or split; give one of the two")
+    said = frames["train"][split].astype(object).where(frames["train"][split].notna(), "").astype(str).str.strip().str.lower()
+    odd = sorted(set(said) - set(SPLITS))
+    if odd:
+        raise BadInput(f"column {split!r} of {name} says {odd[0]!r}; expected train, validation or test")
+    return said.map(SPLITS).to_numpy(dtype=object)
 
 
 def _is_number(column: Any) -> bool:
     from pandas.api.types import is_numeric_dtype
 
     return bool(is_numeric_dtype(column))
+
+
+def _simple(column: Any, name: str) -> Any:
+    """The column, exact decimals as floats; nested values are refused."""
+    if column.dtype != object:
+        return column
+    kinds = set(map(type, column))
+    nested = next((k for k in (list, dict, tuple, set, np.ndarray, bytes) if k in kinds), None)
+    if nested:
+        raise BadInput(
+            f"column {column.name!r} of {name} holds values of type {nested.__name__}; expected text or numbers: "
+            "name the columns to read with --data.text or --data.columns"
+        )
+    return column.astype("float64") if Decimal in kinds and not kinds & {str, bool} else column
 
 
 def _kinds(frame: Any, name: str, taken: Sequence[str], text: Sequence[str], columns: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -115,20 +145,22 @@ def _kinds(frame: Any, name: str, taken: Sequence[str], text: Sequence[str], col
         return list(text), []
     left = list(columns) or [c for c in frame.columns if c not in taken]
     if not left:
-        raise BadInput(f"{name} has no column left to read besides {', '.join(map(repr, taken))}")
-    strings = [c for c in left if not _is_number(frame[c])]
+        raise BadInput(f"{name} has no column left to read{' besides ' if taken else ''}{', '.join(map(repr, taken))}")
+    strings = [c for c in left if not _is_number(_simple(frame[c], name))]
     if columns or len(strings) < len(left):
-        many = [c for c in strings if frame[c].astype(str).nunique() > WORDS]
+        counts = {c: frame[c].astype(str).nunique() for c in strings}
+        many = [c for c in strings if counts[c] > WORDS]
         if many:
             raise BadInput(
-                f"column {many[0]!r} of {name} holds {frame[many[0]].astype(str).nunique()} distinct strings beside columns of numbers; "
+                f"column {many[0]!r} of {name} holds {counts[many[0]]} distinct strings beside columns of numbers; "
                 f"name what to read: --data.text {many[0]!r}, or --data.columns NUMBERS"
             )
         return [], left
     return left, []
 
 
-def _refuse_missing(absent: Any, name: str, missing: Missing) -> None:
+def refuse_missing(absent: Any, name: str, missing: Missing) -> None:
+    """Raise where a frame of truth values says that something is absent; `missing` as chosen tells what else could be done."""
     found = absent.sum()
     column = next((c for c in found.index if found[c]), None)
     if column is not None:
@@ -136,41 +168,56 @@ def _refuse_missing(absent: Any, name: str, missing: Missing) -> None:
         raise BadInput(f"column {column!r} of {name} lacks {int(found[column])} of {len(absent)} values; {mend}")
 
 
-def _ids(column: Any, name: str, title: str) -> Tensor:
+def _ids(column: Any, name: str) -> Tensor:
     values = column.astype(str).tolist()
-    if len(set(values)) < len(values):
-        raise BadInput(f"column {title!r} of {name} does not tell its rows apart; ids must be distinct")
+    if len(set(values)) < len(values) or column.isna().any():
+        raise BadInput(f"column {column.name!r} of {name} does not tell its rows apart; ids must be there and distinct")
     return torch.tensor([derive("id", v) for v in values])
 
 
-def _classes(column: Any, name: str, title: str, classes: Sequence[str]) -> tuple[Tensor, tuple[str, ...]]:
-    if _is_number(column) and not (column % 1 == 0).all():
-        raise BadInput(f"column {title!r} of {name} holds fractions; expected classes: names or whole numbers")
-    values = column.astype("int64").tolist() if _is_number(column) else [str(v).strip() for v in column]
+def classes_of(column: Any, name: str, classes: Sequence[str] = ()) -> tuple[Tensor, tuple[str, ...]]:
+    """The class number of each row, and the names of the classes.
+
+    Args:
+        column: labels as a pandas series: names, whole numbers or truth values, none of them missing.
+        name: what messages call the data.
+        classes: names in the order of the numbers; by default sorted, numbers by size.
+
+    Raises:
+        BadInput: one class only, fractions, more classes than could be learnt, or a label that is none of `classes`.
+    """
+    from pandas.api.types import is_bool_dtype
+
+    whole = _is_number(column) and not is_bool_dtype(column)
+    if whole and not (column % 1 == 0).all():
+        raise BadInput(f"column {column.name!r} of {name} holds fractions; expected classes: names or whole numbers")
+    values = column.astype("int64").tolist() if whole else [str(v).strip() for v in column]
     found = sorted(set(values))
-    if len(found) < 2:
-        raise BadInput(f"column {title!r} of {name} holds one class only, {found[0]!r}; expected at least two")
-    if len(found) > max(2, len(values) // 2):
-        raise BadInput(f"column {title!r} of {name} holds {len(found)} distinct values in {len(values)} rows; expected classes")
     names = [str(v) for v in found]
+    if len(found) < 2:
+        raise BadInput(f"column {column.name!r} of {name} holds one class only, {names[0]!r}; expected at least two")
     if classes:
         odd = [n for n in names if n not in classes]
         if odd:
-            raise BadInput(f"column {title!r} of {name} holds {odd[0]!r}, which is none of the classes {', '.join(classes)}")
+            raise BadInput(f"column {column.name!r} of {name} holds {odd[0]!r}, which is none of the classes {', '.join(classes)}")
+        if len(set(classes)) < len(classes):
+            raise BadInput(f"{name}: the classes {', '.join(classes)} are not distinct")
         names = list(classes)
+    elif len(found) > max(2, len(values) // 2):
+        raise BadInput(f"column {column.name!r} of {name} holds {len(found)} distinct values in {len(values)} rows; expected classes")
     number = {n: i for i, n in enumerate(names)}
     return torch.tensor([number[str(v)] for v in values]), tuple(names)
 
 
 def _texts(frame: Any, words: Sequence[str]) -> dict[str, list[str]]:
-    read = [frame[c].fillna("").astype(str).tolist() for c in words]
+    read = [frame[c].astype(object).where(frame[c].notna(), "").astype(str).tolist() for c in words]
     if len(read) == 2:
         return {"text": read[0], "text_pair": read[1]}
     return {"text": [" ".join(parts) for parts in zip(*read, strict=True)]}
 
 
 def _features(frame: Any, numbers: Sequence[str], name: str) -> tuple[Tensor, int]:
-    """Numbers first, then a column for each word of each category; and how many of the columns are plain numbers."""
+    """Numbers first, then a column for each word of each category, in double; and how many of the columns are plain numbers."""
     plain, marks = [], []
     for column in numbers:
         values = frame[column]
@@ -178,25 +225,30 @@ def _features(frame: Any, numbers: Sequence[str], name: str) -> tuple[Tensor, in
             array = values.to_numpy(dtype=np.float64, na_value=np.nan)
             if np.isinf(array).any():
                 raise BadInput(f"column {column!r} of {name} holds infinite values; mend the file, or leave it out with --data.columns")
-            plain.append(torch.from_numpy(array.copy()))
+            plain.append(array)
         else:
             said = values.astype(object).where(values.notna(), "missing").astype(str)
-            marks += [torch.from_numpy((said == word).to_numpy().astype(np.float64)) for word in sorted(set(said))]
-    return torch.stack([*plain, *marks], 1).float(), len(plain)
+            marks += [(said == word).to_numpy().astype(np.float64) for word in sorted(set(said))]
+    return torch.from_numpy(np.stack([*plain, *marks], 1)), len(plain)
 
 
 def _standardised(data: Data, plain: int) -> Data:
-    """Scale the plain numbers by training's mean and deviation, and put the mean where a value is missing."""
+    """Scale the plain numbers by training's mean and deviation, and put the mean where a value is missing.
+
+    A column that is constant in training is only centred. A word that training lacks is marked nowhere: nothing is learnt about it.
+    """
     splits = {s: getattr(data, s) for s in ("train", "validation", "test")}
-    x_NF = splits["train"].columns["x"][:, :plain].double()
-    mean_F = x_NF.nanmean(0).nan_to_num(0.0)
+    x_NF = splits["train"].columns["x"][:, :plain]
+    top_F = x_NF.nan_to_num(nan=-torch.inf).amax(0).nan_to_num(neginf=0.0)
+    mean_F = top_F + (x_NF - top_F).nanmean(0).nan_to_num(0.0)  # exact for a constant, whose deviation would else be rounding
     spread_F = (x_NF - mean_F).square().nanmean(0).sqrt().nan_to_num(0.0)
     spread_F = torch.where(spread_F > 0, spread_F, torch.ones_like(spread_F))
+    seen_F = splits["train"].columns["x"][:, plain:].any(0)
 
     def scaled(table: Table) -> Table:
-        x = table.columns["x"].clone()  # type: ignore[union-attr]
-        x[:, :plain] = ((x[:, :plain].double() - mean_F) / spread_F).nan_to_num(0.0).float()
-        return Table({**table.columns, "x": x}, table.name)
+        x_NF: Tensor = table.columns["x"]  # type: ignore[assignment]
+        numbers_NF = ((x_NF[:, :plain] - mean_F) / spread_F).nan_to_num(0.0)
+        return Table({**table.columns, "x": torch.cat([numbers_NF, x_NF[:, plain:] * seen_F], 1).float()}, table.name)
 
     train, validation, test = map(scaled, splits.values())
     return dataclasses.replace(data, train=train, validation=validation, test=test)
