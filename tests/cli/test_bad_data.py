@@ -27,7 +27,7 @@ TEXTS += ["--data.rare", "keep", "--steps", "1", "--teacher-fit.steps", "1", "--
 BAD: dict[str, tuple[list[str], str]] = {
     "no such file of data": ([*DISTILL, "--data", "csv:{tmp}/none.csv"], "does not exist"),
     "no such folder of data": ([*DISTILL, "--data", "folder:{tmp}/none"], "does not exist"),
-    "a folder where a file is expected": ([*DISTILL, "--data", "csv:{tmp}"], "it is a folder"),
+    "a folder where a file is expected": ([*DISTILL, "--data", "csv:{tmp}"], "is a folder"),
     "kind without a path": ([*DISTILL, "--data", "csv"], "expected digits"),
     "misspelt kind": ([*DISTILL, "--data", "cvs:{tmp}/numbers.csv"], "nearest: 'csv'"),
     "wrong label column": ([*NUMBERS, "--data.label", "labell"], "nearest: 'label'"),
