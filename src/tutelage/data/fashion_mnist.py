@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import math
 import struct
 import zlib
 from pathlib import Path
@@ -77,7 +78,7 @@ def _idx(folder: Path, stem: str, dimensions: int) -> Tensor:
         content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
         zeros, kind, rank, *shape = struct.unpack_from(f">HBB{dimensions}I", content)
         values = np.frombuffer(content, np.uint8, offset=4 + 4 * dimensions)
-        if (zeros, kind, rank) != (0, 8, dimensions) or values.size != int(np.prod(shape)):
+        if (zeros, kind, rank) != (0, 8, dimensions) or values.size != math.prod(shape):
             raise ValueError("sizes differ")
     except (OSError, EOFError, ValueError, struct.error, zlib.error) as error:
         raise BadInput(f"{path} is damaged or no IDX file of bytes: {error}") from None
