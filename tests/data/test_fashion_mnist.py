@@ -77,7 +77,7 @@ def test_fewer_samples_are_drawn_by_class(place):
         assert torch.bincount(getattr(data, split).labels()).tolist() == [each] * 10
     assert data.fingerprint() == fashion_mnist(str(place), samples=30, validation=1 / 3).fingerprint()
     assert data.fingerprint() != fashion_mnist(str(place), samples=30, validation=1 / 3, seed=1).fingerprint()
-    assert fashion_mnist(str(place), samples=60).fingerprint() == fashion_mnist(str(place)).fingerprint()
+    assert fashion_mnist(str(place), samples=60).train.fingerprint() == fashion_mnist(str(place)).train.fingerprint()
 
 
 @pytest.mark.parametrize("samples", [-1, 0, 19, 61])
