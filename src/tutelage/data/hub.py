@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from tutelage.data.augment import augmented
-from tutelage.data.frames import Missing, data_of
-from tutelage.data.source import Data, Images, Source
+from tutelage.data.frames import Missing, classes_of, data_of, refuse_missing
+from tutelage.data.pictures import Look, fit_in_memory, source_of
+from tutelage.data.source import Data, Source
 from tutelage.data.split import SPLITS, Rare, completed
-from tutelage.errors import BadInput, MissingFile, nearest
+from tutelage.errors import BadInput, MissingFile, TutelageError, nearest
 from tutelage.extras import needed
 
 
@@ -41,9 +42,9 @@ def hf(
         label: the column that holds the class; by default the only one that names its classes, else "label".
         text: columns of text to read.
         columns: columns of numbers to read.
-        size: side in pixels to which images are scaled and cut; needed where they differ.
+        size: side in pixels to which images are scaled and cut; by default as in `folder`.
         classes: as in `csv`, where the data set does not name them.
-        missing: as in `csv`.
+        missing: as in `csv`; the label -1 counts as missing, and a split without any label is cut anew when such rows are dropped.
         train: share to train on, where the data set has one split.
         validation: share to choose on, where it has none.
         seed: of the cut.
@@ -64,7 +65,7 @@ def hf(
         else:
             raise MissingFile(f"data folder {path!r} does not exist")
     except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
-        if isinstance(error, BadInput):
+        if isinstance(error, TutelageError):
             raise
         raise BadInput(f"hf:{path} cannot be loaded: {' '.join(str(error).split())[:200]}") from None
     options: dict[str, Any] = {"label": label, "text": text, "columns": columns, "classes": classes, "missing": missing}
@@ -78,59 +79,93 @@ def is_hf(thing: Any) -> bool:
     return type(some).__module__.partition(".")[0] == "datasets" and hasattr(some, "features")
 
 
-def from_datasets(loaded: Any, *, name: str, label: str = "", size: int | None = None, classes: Sequence[str] = (), **options: Any) -> Data:
+def from_datasets(
+    loaded: Any,
+    *,
+    name: str,
+    label: str = "",
+    text: Sequence[str] = (),
+    columns: Sequence[str] = (),
+    size: int | None = None,
+    classes: Sequence[str] = (),
+    **options: Any,
+) -> Data:
     """Make Data of a `datasets.Dataset` or `DatasetDict`; arguments as in `hf`.
 
     Raises:
-        BadInput: splits without train, or columns that do not fit.
+        BadInput: splits without train, a stream, or columns that do not fit.
     """
     splits = dict(loaded) if isinstance(loaded, Mapping) else {"train": loaded}
-    known = {SPLITS[s]: d for s, d in splits.items() if s in SPLITS}
+    known = {SPLITS[s.lower()]: d for s, d in splits.items() if s.lower() in SPLITS}
     if "train" not in known:
         raise BadInput(f"{name} has the splits {', '.join(splits)}; expected train among them")
+    if not all(hasattr(part, "to_pandas") and hasattr(part, "__len__") for part in known.values()):
+        raise BadInput(f"{name} is a stream, which has no order to shuffle; load it without streaming=True")
     features = known["train"].features
     named = [c for c, f in features.items() if hasattr(f, "names")]
     label = label or (named[0] if len(named) == 1 else "label")
-    if label not in features:
-        raise BadInput(
-            f"{name} has no column {label!r}{nearest(label, features)}; its columns are {', '.join(features)}; give --data.label"
-        )
+    read = [*text, *columns]
+    for split, part in known.items():
+        for column in (label, *read):
+            if column not in part.features:
+                mend = "; name the one with the class: --data.label COLUMN" if column == label else ""
+                has = f"{name}/{split} has no column {column!r}{nearest(column, part.features)}"
+                raise BadInput(f"{has}; its columns are {', '.join(part.features)}{mend}")
     if label in named:
         classes = features[label].names
     pictures = [c for c, f in features.items() if type(f).__name__ == "Image"]
-    if pictures and not options.get("text") and not options.get("columns"):
-        cut = {k: v for k, v in options.items() if k not in ("text", "columns", "missing")}
-        return _images(known, name, pictures[0], label, classes, size, cut)
+    if pictures and not read:
+        return _images(known, name, pictures[0], label, tuple(classes), size, **options)
     frames = {}
     for split, part in known.items():
-        frame = part.to_pandas()
-        if label in named:  # numbers stand for names
-            frame[label] = [classes[i] if i >= 0 else None for i in frame[label]]
-        frames[split] = frame
-    return data_of(frames, name=name, label=label, classes=tuple(classes), **options)
+        frame = (part.select_columns([c for c in part.features if c in (label, *read)]) if read else part).to_pandas()
+        frames[split] = frame.assign(**{label: _said(frame[label], part.features[label])})
+    return data_of(frames, name=name, label=label, text=text, columns=columns, classes=tuple(classes), **options)
+
+
+def _said(column: Any, feature: Any) -> Any:
+    """Labels as a pandas series: names where the feature has them, None where there is none (-1, as the hub has it)."""
+    if not hasattr(feature, "names"):
+        return column
+    return column.map(lambda i: feature.names[int(i)] if i == i and i is not None and i >= 0 else None).astype(object)
 
 
 def _images(
-    splits: Mapping[str, Any], name: str, column: str, label: str, classes: Sequence[str], size: int | None, cut: Mapping[str, Any]
+    splits: Mapping[str, Any],
+    name: str,
+    column: str,
+    label: str,
+    classes: Sequence[str],
+    size: int | None,
+    missing: Missing = "refuse",
+    **cut: Any,
 ) -> Data:
-    from PIL import Image, ImageOps
+    import pandas
 
-    made: dict[str, Source] = {}
-    first, shape = 0, None
+    said = {s: _said(part.select_columns([label]).to_pandas()[label], part.features[label]) for s, part in splits.items()}
+    whole = pandas.concat(list(said.values()), ignore_index=True)
+    labelled = whole.notna()
+    if missing != "drop":
+        refuse_missing((~labelled).to_frame(), name, "fill")
+    y, classes = classes_of(whole[labelled], name, classes)
+    files = {}
     for split, part in splits.items():
-        read = []
-        for image in part[column]:
-            image = image.convert("L" if image.mode in ("1", "L") else "RGB")
-            if size is not None:
-                image = ImageOps.fit(image, (size, size), Image.Resampling.BILINEAR)
-            array = np.asarray(image)
-            shape = shape or array.shape
-            if array.shape != shape:
-                raise BadInput(f"images of {name} differ in size or colour ({shape} and {array.shape}); give --data.size PIXELS")
-            read.append(torch.from_numpy(array.copy()))
-        x = torch.stack(read)
-        x = x.unsqueeze(1) if x.ndim == 3 else x.permute(0, 3, 1, 2).contiguous()
-        ids = torch.arange(first, first + len(x))
-        first += len(x)
-        made[split] = Images({"x": x, "y": torch.tensor(part[label]), "id": ids}, f"{name}/{split}")
+        some = said[split].notna().to_numpy().nonzero()[0]
+        if len(some):  # a split without a label is cut anew
+            files[split] = _encoded(part if len(some) == len(part) else part.select(some), column)
+    look = Look.of(itertools.chain(*files.values()), size)
+    ids = torch.from_numpy(labelled.to_numpy().nonzero()[0])
+    made: dict[str, Source] = {}
+    at_once, first = fit_in_memory(len(ids), look), 0
+    for split, own in files.items():
+        rows = slice(first, first + len(own))
+        first += len(own)
+        made[split] = source_of(own, y[rows], ids[rows], look, f"{name}/{split}", at_once=at_once)
     return completed(made, classes=tuple(classes), name=name, **cut)
+
+
+def _encoded(part: Any, column: str) -> Any:
+    """A column of images as it is stored, to be read by index."""
+    import datasets
+
+    return part.with_format(None).cast_column(column, datasets.Image(decode=False))[column]

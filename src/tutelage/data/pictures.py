@@ -118,7 +118,7 @@ class Look:
 
 
 def _called(file: File) -> str:
-    return str(file) if isinstance(file, Path) else f"image {file.get('path') or '(without a name)'}"
+    return str(file) if isinstance(file, Path) else f"image {(file or {}).get('path') or '(without a name)'}"
 
 
 def _damaged(file: File, error: Exception) -> BadInput:
@@ -144,6 +144,8 @@ def _open(file: File) -> Any:
     try:
         if isinstance(file, Path):
             return image.open(file)
+        if not file or (file["bytes"] is None and not file["path"]):
+            raise ValueError("there is nothing")
         return image.open(file["path"] if file["bytes"] is None else io.BytesIO(file["bytes"]))
     except (*UNREADABLE, image.DecompressionBombError):
         raise BadInput(f"{_called(file)} is no image that can be read; take it out of the data, or mend it") from None
