@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import json
 import re
@@ -88,8 +89,7 @@ def _value(text: str, annotation: str, said: str) -> Any:
     if value is None and ("None" in annotation or annotation in ("Any", "_empty")):
         return None
     if annotation.startswith("Sequence[str]"):
-        given = value if isinstance(value, list) else [value if isinstance(value, str) else text]
-        return tuple(str(v) for v in given if v is not None and v != "")
+        return tuple(v for v in _words(text) if v)
     kinds: dict[str, tuple[Any, str]] = {
         "bool": (bool, "true or false"),
         "int": (int, "a whole number"),
@@ -113,6 +113,19 @@ def _read(text: str) -> Any:
         except (ValueError, yaml.YAMLError, RecursionError):
             continue
     return text
+
+
+def _words(text: str) -> list[str]:
+    """A list of words, or one; no, 007 and the like stay words."""
+    for read in (json.loads, functools.partial(yaml.load, Loader=yaml.BaseLoader)):
+        try:
+            value = read(text)
+        except (ValueError, yaml.YAMLError, RecursionError):
+            continue
+        found = value if isinstance(value, list) else [value]
+        if all(isinstance(v, str) for v in found):
+            return found
+    return [text]
 
 
 def write(name: str, options: Mapping[str, Any]) -> str:
