@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tutelage.errors import BadInput
@@ -82,6 +82,7 @@ def test_other_types_and_unknown_options_are_refused(given_options):
         typed(given_options, make, "make")
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # the first text of a fresh installation takes a second
 @given(st.dictionaries(st.sampled_from(["label", "width", "text"]), st.text() | st.integers() | st.lists(st.text())))
 def test_what_is_written_is_read_back(options):
     """A run folder's spec holds any column name."""

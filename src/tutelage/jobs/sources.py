@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -9,7 +10,7 @@ import torch
 from torch.utils.data import Dataset
 
 from tutelage.data import BUILT_IN, LOCATED, Data, Indexed, Source, Table, from_datasets, is_hf, kind_of
-from tutelage.errors import BadInput, nearest
+from tutelage.errors import BadInput, TutelageError, nearest
 from tutelage.jobs import specs
 from tutelage.usercode import function_in
 
@@ -29,7 +30,7 @@ def data_from(given: Any) -> Data:
     if isinstance(given, str):
         name, text = specs.divided(given, LOCATED)
         kind, _, path = name.partition(":")
-        if ".py:" not in name and name not in BUILT_IN and not (kind in LOCATED and path):
+        if ".py:" not in name and kind not in (*BUILT_IN, *LOCATED):
             raise BadInput(f"data {name!r} is not known{nearest(kind, [*BUILT_IN, *LOCATED])}; expected {EXPECTED}")
         options = specs.options_in(text, given)
         if ".py:" in name:
@@ -37,7 +38,9 @@ def data_from(given: Any) -> Data:
             return made if made.name != "data" else Data(made.train, made.validation, made.test, made.classes, given)
         if name in BUILT_IN:
             return _called(BUILT_IN[name], name, options)
-        return _called(LOCATED[kind], name, options, path)
+        if not path:
+            raise BadInput(f"data {given!r} says nothing about where; expected {kind}:PATH")
+        return _called(LOCATED[kind], name, options, os.path.expanduser(path))
     if isinstance(given, Data):
         return given
     if isinstance(given, Source):
@@ -60,7 +63,7 @@ def _called(function: Callable[..., Any], name: str, options: Mapping[str, str],
     try:
         return function(*path, **chosen)
     except (TypeError, ValueError) as error:
-        if isinstance(error, BadInput):
+        if isinstance(error, TutelageError):
             raise
         raise BadInput(f"data {specs.write(name, chosen)} cannot be made: {error}") from error
 
@@ -89,21 +92,13 @@ def check(data: Data) -> None:
             raise BadInput(f"class {called} is in {source.name} but not in training; give samples of it, or leave it out")
 
 
-def in_a_line(data: Data) -> str:
-    """Splits, classes and their balance, in a line for the log."""
-    found = described(data)
-    sizes = ", ".join(f"{s['samples']:,} {split}" for split, s in found["splits"].items())
-    classes = f"; {len(found['classes'])} classes" if found["classes"] else "; no labels"
-    uneven = found["imbalance"] is not None and found["imbalance"] >= 1.5
-    return f"{sizes}{classes}" + (f", the largest {found['imbalance']:.1f} times the smallest" if uneven else "")
-
-
 def described(data: Data) -> dict[str, Any]:
     """What a data set holds, as plain values.
 
     Returns:
         `name`, `kind`, `columns` (name to shape or type), `classes`, `splits` (each with `samples` and, with labels, `counts` by class),
-        `imbalance` (training samples of the largest class over those of the smallest; None without labels), and a few `examples`.
+        `imbalance` (training samples of the largest class over those of the smallest that has any; None without labels), and a few
+        `examples`.
     """
     count = data.class_count()
     named = list(data.classes) or [str(i) for i in range(count or 0)]
@@ -120,13 +115,13 @@ def described(data: Data) -> dict[str, Any]:
     counts = splits["train"]["counts"]
     first = data.train.batch(torch.arange(min(3, len(data.train))))
     columns = {k: str(tuple(v.shape[1:])) if isinstance(v, torch.Tensor) else type(v[0]).__name__ for k, v in first.items() if k != "id"}
-    texts = [f"  {t[:110]}" for t in first["text"]] if kind_of(data.train) == "text" else []
+    texts = [" ".join(t.split())[:110] for t in first["text"]] if kind_of(data.train) == "text" else []
     return {
         "name": data.name,
         "kind": kind_of(data.train),
         "columns": columns,
         "classes": named if counts else [],
         "splits": splits,
-        "imbalance": max(counts) / max(min(counts), 1) if counts else None,
+        "imbalance": max(counts) / min(c for c in counts if c) if counts and any(counts) else None,
         "examples": texts,
     }
