@@ -17,7 +17,7 @@ examples:
 
 
 def run(words: Sequence[str]) -> int:
-    """Parse, load, print."""
+    """Parse, load, print, and say what `tutelage distill` would refuse."""
     words, changes = data_options(words)
     parser = Parser(prog="tutelage data", description="Show a data set: its splits, its classes and their balance, a few samples.")
     parser.epilog = EXAMPLES
@@ -32,26 +32,27 @@ def run(words: Sequence[str]) -> int:
 
     if given.get("options"):
         return _print_options(given["options"])
-    found = sources.described(sources.data_from(changed(given.get("data", "digits"), changes, LOCATED)))
-    if given.get("json"):
-        print(json.dumps(found, indent=1))
-        return 0
-    _print(found)
+    spec = given.get("data", "digits")
+    data = sources.data_from(changed(spec, changes, LOCATED) if changes else spec)
+    found = sources.described(data)
+    print(json.dumps(found, indent=1)) if given.get("json") else _print(found)
+    sources.check(data)  # last, so that the table shows what the error is about
     return 0
 
 
 def _print(found: dict) -> None:
+    from rich.markup import escape  # names of classes and columns may hold brackets
     from rich.table import Table
 
     out = console()
     sample = "; ".join(f"{k}: {v}" for k, v in found["columns"].items())
-    out.print(f"{found['name']}: {found['kind'] or 'samples'} ({sample})", highlight=False)
+    out.print(f"{found['name']}: {found['kind'] or 'samples'} ({sample})", markup=False, highlight=False)
     table = Table(title="Samples by class and split" if found["classes"] else "Samples by split", title_justify="left")
     table.add_column("class")
     for split in found["splits"]:
         table.add_column(split, justify="right")
     for number, name in enumerate(found["classes"][:60]):
-        table.add_row(name, *(f"{s['counts'][number]:,}" if s["counts"] else "" for s in found["splits"].values()))
+        table.add_row(escape(name), *(f"{s['counts'][number]:,}" if s["counts"] else "" for s in found["splits"].values()))
     if len(found["classes"]) > 60:
         table.add_row(f"and {len(found['classes']) - 60} more")
     table.add_section()
@@ -60,7 +61,7 @@ def _print(found: dict) -> None:
     if found["imbalance"] is not None:
         out.print(f"The largest class has {found['imbalance']:.1f} times the training samples of the smallest.", highlight=False)
     for line in found["examples"]:
-        out.print(line, markup=False, highlight=False)
+        out.print(f"  {line}", markup=False, highlight=False)
 
 
 def _print_options(kind: str) -> int:
@@ -82,7 +83,7 @@ def _print_options(kind: str) -> int:
         table.add_column(column)
     for parameter in inspect.signature(every[kind]).parameters.values():
         if parameter.name != "path":
-            table.add_row(f"--data.{parameter.name}", _shown(parameter.default), help_of.get(parameter.name) or "")
+            table.add_row(f"--data.{parameter.name}", _shown(parameter.default), " ".join((help_of.get(parameter.name) or "").split()))
     console().print(table, highlight=False)
     return 0
 

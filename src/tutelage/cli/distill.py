@@ -60,14 +60,14 @@ def run(words: Sequence[str]) -> int:
     rest, changes = data_options(rest)
     given = parser.read([*(["--config", str(Path(resumed) / "config.yaml")] if resumed else []), *rest])
     given.pop("config", None)
-    if changes:
-        given["data"] = changed(given.get("data", "digits"), changes, LOCATED)
     for role in ("data", *roles(function)):
         value = given.get(role)
         if isinstance(value, str) and value.startswith("<"):
             raise BadInput(f"the {role} of this run is {value}; resume it from Python with distill(..., resume=True)")
         if isinstance(value, str) and ".py:" in value and value not in _values(words) and not trusted:
             raise _untrusted(role, value)
+    if changes:
+        given["data"] = changed(given.get("data", "digits"), changes, LOCATED)
     as_json, dry = given.pop("json", False), given.get("dry_run", False)
     options = RunOptions(**{k: given.pop(k) for k in list(given) if k in inspect.signature(RunOptions).parameters})
     for name in list(given):

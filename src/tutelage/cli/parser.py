@@ -78,11 +78,13 @@ def data_options(words: Sequence[str]) -> tuple[list[str], list[tuple[str, str]]
     waiting = None
     for word in words:
         name, equals, value = word.partition("=")
-        if waiting is not None:
+        if waiting is not None and not word.startswith("--"):
             changes.append((waiting, word))
             waiting = None
+        elif waiting is not None:
+            break
         elif name.startswith("--data."):
-            waiting = name.removeprefix("--data.") or "?"
+            waiting = name.removeprefix("--data.").replace("-", "_") or "?"
             if equals:
                 changes.append((waiting, value))
                 waiting = None
