@@ -28,7 +28,7 @@ BAD: dict[str, tuple[list[str], str]] = {
     "no such file of data": ([*DISTILL, "--data", "csv:{tmp}/none.csv"], "does not exist"),
     "no such folder of data": ([*DISTILL, "--data", "folder:{tmp}/none"], "does not exist"),
     "a folder where a file is expected": ([*DISTILL, "--data", "csv:{tmp}"], "is a folder"),
-    "kind without a path": ([*DISTILL, "--data", "csv"], "expected digits"),
+    "kind without a path": ([*DISTILL, "--data", "csv"], "expected csv:PATH"),
     "misspelt kind": ([*DISTILL, "--data", "cvs:{tmp}/numbers.csv"], "nearest: 'csv'"),
     "wrong label column": ([*NUMBERS, "--data.label", "labell"], "nearest: 'label'"),
     "label column left out": ([*DISTILL, "--data", "csv:{tmp}/other.csv"], "--data.label COLUMN"),

@@ -92,6 +92,15 @@ def check(data: Data) -> None:
             raise BadInput(f"class {called} is in {source.name} but not in training; give samples of it, or leave it out")
 
 
+def in_a_line(data: Data) -> str:
+    """Splits, classes and their balance, in a line for the log."""
+    found = described(data)
+    sizes = ", ".join(f"{s['samples']:,} {split}" for split, s in found["splits"].items())
+    classes = f"; {len(found['classes'])} classes" if found["classes"] else "; no labels"
+    uneven = found["imbalance"] is not None and found["imbalance"] >= 1.5
+    return f"{sizes}{classes}" + (f", the largest {found['imbalance']:.1f} times the smallest" if uneven else "")
+
+
 def described(data: Data) -> dict[str, Any]:
     """What a data set holds, as plain values.
 
