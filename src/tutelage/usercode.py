@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -22,7 +23,7 @@ def function_in(spec: str) -> Callable[..., Any]:
     """
     file, _, function = spec.rpartition(":")
     path = Path(file)
-    if not path.is_file():
+    if not os.path.isfile(path):  # no error where this cannot be a path
         raise MissingFile(f"{file} does not exist (asked for {spec!r})")
     module = _module_at(path)
     found = getattr(module, function, None)

@@ -71,7 +71,7 @@ BAD: dict[str, tuple[list[str], str]] = {
     "a test class that training lacks": ([*DISTILL, "--data", "{tmp}/own.py:lacking"], "not in training"),
     "data that are nothing": ([*DISTILL, "--data", "{tmp}/own.py:nothing"], "data must be"),
     "a function that fails": ([*DISTILL, "--data", "{tmp}/own.py:failing"], "cannot be made"),
-    "a net that cannot take the data": ([*NUMBERS, "--student", "mlp:inputs=7"], "cannot take the samples of numbers"),
+    "a net that cannot take the data": ([*NUMBERS, "--student", "mlp:inputs=7"], "cannot be run on samples of numbers"),
     "data to show that are not there": (["data", "csv:{tmp}/none.csv"], "does not exist"),
     "options of an unknown kind": (["data", "--options", "cvs"], "nearest: 'csv'"),
 }

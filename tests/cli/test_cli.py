@@ -292,6 +292,43 @@ BAD: dict[str, tuple[list[str], str]] = {
     "one of two trackers unknown": ([*BASE, "--track", "tensorboard", "--track", "w&b"], "--track w&b"),
     "trackers that are no list of names": ([*BASE, "--track", "{{a: 1}}"], "--track"),
     "unknown precision": ([*BASE, "--precision", "fp8"], "expected one of"),
+    "size that is no YAML": ([*BASE, "--student", "mlp:width='"], "is no value for width"),
+    "size that fits nowhere": ([*BASE, "--student", "mlp:width=16000000,depth=3"], "GB of memory"),
+    "size that is too large": ([*BASE, "--student", "mlp:width=1000000000000"], "at most 16,777,216"),
+    "more layers than anyone builds": ([*BASE, "--student", "cnn:depth=1000000000"], "at most 1,000"),
+    "sizes that overflow": ([*BASE, "--student", "cnn:depth=60,pools=59", "--dry-run"], "cannot be built"),
+    "size out of range in a dry run": ([*BASE, "--student", "cnn:width=0", "--dry-run"], "at least 1"),
+    "very long name": ([*BASE, "--student", "x" * 5000], "is not known"),
+    "student that does not take the data": ([*BASE, "--student", "mlp:inputs=3"], "cannot be run on samples of digits"),
+    "net that raises": ([*BASE, "--student", "{tmp}/own.py:fails"], "KeyError: 'no such thing'"),
+    "data that raise": ([*BASE, "--data", "{tmp}/own.py:fails"], "KeyError: 'no such thing'"),
+    "number or null": ([*BASE, "--micro-batch", "3.0"], "expected a whole number or null, got 3.0"),
+    "null for a number": ([*BASE, "--config", "{tmp}/null.yml"], "null is no value for it"),
+    "null for a knob": ([*BASE, "--config", "{tmp}/hot.yml"], "null is no value for temperature"),
+    "null for a seed": ([*BASE, "--config", "{tmp}/unsown.yml"], "expected a whole number"),
+    "number for a bundle": ([*BASE, "--config", "{tmp}/bundle.yml"], "expected a mapping"),
+    "list for a recipe": ([*BASE, "--config", "{tmp}/method_list.yml"], "expected a name"),
+    "config in a config": ([*BASE, "--config", "{tmp}/nested.yml"], "only for the command line"),
+    "deep config": ([*BASE, "--config", "{tmp}/deep.yml"], "nested too deep"),
+    "deep value": ([*BASE, "--fit.lr", "[" * 3000 + "]" * 3000], "nested too deep"),
+    "config with a long number": ([*BASE, "--config", "{tmp}/digits.yml"], "no YAML"),
+    "more epochs than can be counted": (
+        ["distill", "--recipe", "alone", "--student", "mlp", "--epochs", "1e308"],
+        "more than can be counted",
+    ),
+    "batch that fits nowhere": ([*BASE, "--batch-size", "1000000000000"], "lower batch_size"),
+    "generations without end": ([*BASE, "--recipe", "born-again", "--generations", "1000000000000"], "1 to 100"),
+    "temperature that overflows": ([*BASE, "--temperature", "1e300"], "at most 1e+18"),
+    "learning rate that overflows": ([*BASE, "--lr", "1e300"], "at most 1e+30"),
+    "workers without end": ([*BASE, "--workers", "1000000"], "at most 1024"),
+    "no name for out": ([*BASE, "--out", ""], "--out is empty"),
+    "out with a null byte": ([*BASE, "--out", "a\0b"], "cannot be made"),
+    "out that is too long": ([*BASE, "--out", "{tmp}/" + "x" * 300], "too long"),
+    "no UTF-8": ([*BASE, "--out", "\udcff"], "no UTF-8"),
+    "a run of another program": ([*BASE, "--teacher", "{tmp}/odd"], "damaged"),
+    "no runs": (["runs", "{tmp}/nothing"], "does not exist"),
+    "runs in a file": (["runs", "{tmp}/list.yml"], "is a file"),
+    "runs by an unknown column": (["runs", "{tmp}", "--sort", "acuracy"], "nearest: 'accuracy'"),
     "taps of nothing": (["taps"], "required"),
     "taps of an unknown net": (["taps", "resnett"], "is not known"),
     "unknown recipe to show": (["recipes", "fitnet"], "nearest: 'fitnets'"),
@@ -317,6 +354,21 @@ def places(done, tmp_path) -> dict[str, str]:
     (tmp_path / "evil.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\ndef net(): pass\n")
     (tmp_path / "code.yml").write_text(f"teacher: {done}\nstudent: {tmp_path}/evil.py:net\n")
     (tmp_path / "method.yml").write_text(f"recipe: {tmp_path}/evil.py:net\n")
+    texts = {
+        "own.py": "def fails(): raise KeyError('no such thing')\n",
+        "null.yml": "teacher_fit: {batch_size: null}",
+        "hot.yml": "temperature: null",
+        "unsown.yml": "seed: null",
+        "bundle.yml": "teacher_fit: 3",
+        "method_list.yml": "recipe: [kd]",
+        "nested.yml": "config: other.yml",
+        "deep.yml": "[" * 3000,
+        "digits.yml": "seed: " + "9" * 5000,
+    }
+    for name, text in texts.items():
+        (tmp_path / name).write_text(text)
+    (tmp_path / "odd/model").mkdir(parents=True)
+    (tmp_path / "odd/model/model.json").write_text('{"spec": 3}')
     cut = tmp_path / "cut"
     shutil.copytree(done, cut)
     (cut / "stages/00-distil/tensors.safetensors").write_bytes(b"")

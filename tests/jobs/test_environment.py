@@ -11,9 +11,8 @@ import sys
 import pytest
 
 from tutelage import RunOptions
-from tutelage.jobs import environment as room
 from tutelage.jobs.distill import distill
-from tutelage.jobs.environment import environment, git_state, memory, redacted, without_secrets, write_environment
+from tutelage.jobs.environment import environment, git_state, redacted, without_secrets, write_environment
 
 needs_git = pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
 
@@ -133,11 +132,3 @@ def test_a_damaged_file_does_not_keep_a_run_from_going_on(content, tmp_path):
     (tmp_path / "environment.json").write_bytes(content)
     write_environment(tmp_path, 5)
     assert json.loads((tmp_path / "environment.json").read_text())["seed"] == 5
-
-
-def test_memory_is_that_of_the_machine_or_of_the_control_group(monkeypatch):
-    """Whichever ends first."""
-    whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    for text, expected in (("max\n", whole), ("4096\n", 4096), (f"{whole * 2}\n", whole)):
-        monkeypatch.setattr(room.Path, "read_text", lambda _self, text=text: text)
-        assert memory() == expected

@@ -48,7 +48,12 @@ def run(words: Sequence[str]) -> int:
     settings = read_settings(Path(file), f"--config {file}") if file else {}
     if resumed:
         settings = read_config(Path(resumed))
+    for name in ("config", "resume", "print_config", "help"):
+        if name in settings:
+            raise BadInput(f"{name} stands in a file of options, but is only for the command line")
     recipe = _value(words, "recipe") or settings.get("recipe") or "hinton-kd"
+    if not isinstance(recipe, str):
+        raise BadInput(f"recipe: expected a name, found {type(recipe).__name__}")
     trusted = "--trust_code" in words
     if ".py:" in recipe and recipe != _value(words, "recipe") and not trusted:
         raise _untrusted("recipe", recipe)

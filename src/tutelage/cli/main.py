@@ -5,6 +5,7 @@ Imports nothing heavy: `tutelage --help` must answer at once.
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import sys
@@ -22,6 +23,12 @@ COMMANDS = {
     "data": "show a data set: its splits, its classes and their balance",
     "taps": "list a model's module paths with shapes, and how two models match by depth",
 }
+
+NO_PATH = (errno.ENAMETOOLONG, errno.EISDIR, errno.ENOTDIR, errno.ELOOP)
+"""What the system says of paths that cannot be what they were given for."""
+
+LONGEST = 1000
+"""Letters of a message; the middle of a longer one, which must be a word that somebody gave, is left out."""
 
 EXAMPLES = """\
 examples:
@@ -48,6 +55,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         0; 2 for bad input; 1 for a failure while working; 128 + the signal's number when stopped by one.
     """
     words = list(sys.argv[1:] if argv is None else argv)
+    foreign = [word for word in words if any("\ud800" <= letter <= "\udfff" for letter in word)]
+    if foreign:  # bytes that are no UTF-8; a config.yaml could not hold them
+        return _fail(f"{foreign[0]!r} is no UTF-8 text; rename what it stands for", 2)
     debug = "--debug" in words
     words = [w for w in words if w != "--debug"]
     if not words or words[0] in ("-h", "--help"):
@@ -74,9 +84,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         if debug:
             raise
         where = f" ({error.filename})" if error.filename else ""
-        return _fail(f"{error.strerror or error}{where}", 1)
+        return _fail(f"{error.strerror or error}{where}", 2 if error.errno in NO_PATH else 1)
 
 
 def _fail(message: str, code: int) -> int:
-    print(f"tutelage: {printable(' '.join(message.split()))}", file=sys.stderr)
+    said = printable(" ".join(message.split()))
+    if len(said) > LONGEST:
+        said = f"{said[: LONGEST // 2]} ... {said[-LONGEST // 2 :]}"
+    print(f"tutelage: {said}", file=sys.stderr)
     return code

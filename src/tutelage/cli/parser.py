@@ -11,14 +11,20 @@ import jsonargparse
 
 from tutelage.errors import BadInput, nearest
 
-_TYPES = [
-    (re.compile(r"Expected a <class 'float'>"), "expected a number"),
-    (re.compile(r"Expected a <class 'int'>"), "expected a whole number"),
-    (re.compile(r"Expected a <class 'bool'>"), "expected true or false"),
-    (re.compile(r"Expected a typing\.Literal\[([^\]]*)\]"), r"expected one of \1"),
-    (re.compile(r"\. Got value: (.*)$"), r", got \1"),
-]
+_TYPES = {
+    "float": "a number",
+    "int": "a whole number",
+    "bool": "true or false",
+    "str": "a text",
+    "tuple": "a list",
+    "dict": "a mapping",
+    "NoneType": "null",
+}
 """How the parser's words for types are put for people."""
+
+_CLASS = re.compile(r"<class '(\w+)'>")
+_UNION = re.compile(r"Does not validate against any of the Union subtypes Subtypes: \[(.*?)\] Errors: .* Given value: (.*)$")
+_LITERAL = re.compile(r"Expected a typing\.Literal\[([^\]]*)\]")
 
 _OPTION = re.compile(r"--[a-zA-Z][\w.\-]*")
 
@@ -45,6 +51,8 @@ class Parser(jsonargparse.ArgumentParser):
             return self.parse_args(dashes_to_underscores(words), defaults=False).as_dict()
         except (argparse.ArgumentError, jsonargparse.ArgumentError, ImportError) as error:
             raise BadInput(self._explain(str(getattr(error, "message", None) or error))) from None
+        except RecursionError:
+            raise BadInput("a value is nested too deep to be read") from None
 
     def _explain(self, message: str) -> str:
         denied = re.search(r"Importing '([^']*)' is not allowed", message)
@@ -56,8 +64,10 @@ class Parser(jsonargparse.ArgumentParser):
             name = found.group(1).replace("-", "_")
             known = [a.dest for a in self._actions if a.dest not in ("help", "config")]
             return f"option --{name.replace('_', '-')} is not known{nearest(name, known).replace('_', '-')}; list all with --help"
-        for pattern, plain in _TYPES:
-            text = pattern.sub(plain, text)
+        text = _UNION.sub(lambda m: f"Expected a {' or '.join(m.group(1).split(', '))}. Got value: {m.group(2)}", text)
+        text = _LITERAL.sub(r"expected one of \1", text)
+        text = _CLASS.sub(lambda m: _TYPES.get(m.group(1), m.group(1)), text.replace("Expected a <class", "expected <class"))
+        text = re.sub(r"\. Got value: (.*)$", r", got \1", text)
         text = re.sub(r"^Parser key \"?([\w.]+)\"?:", lambda m: f"--{m.group(1).replace('_', '-')}:", text)
         return text if len(text) <= 400 else text[:397] + "..."
 

@@ -18,6 +18,7 @@ from tutelage.jobs import report as reporting
 from tutelage.jobs.environment import without_secrets, write_environment
 from tutelage.jobs.measurement import findings_of, say_before
 from tutelage.jobs.settings import chosen_knobs, plain, settled
+from tutelage.jobs.taps import traced
 from tutelage.randomness import derive
 from tutelage.recipes import load, roles
 from tutelage.recipes.alone import alone
@@ -90,6 +91,8 @@ def distill(
         Interrupted: stopped by a signal, and saved.
         NotFinite: the loss became NaN or infinite.
     """
+    if not isinstance(seed, int):
+        raise BadInput(f"seed={seed!r}: expected a whole number")
     function = recipe if callable(recipe) else load(recipe)
     name = recipe if isinstance(recipe, str) else function.__name__.replace("_", "-")
     studied = sources.data_from(data)
@@ -111,6 +114,7 @@ def distill(
         )
     if train_teacher and not labelled:
         raise BadInput(f"--train-teacher needs labels, but {studied.name} has none")
+    estimate.check_weights(handles)
     untrained = [m for m in teachers.values() if not m.trained] if train_teacher else []
     plans = _plans(plan, function, untrained, teacher_fit, baseline and labelled, studied)
     if dry_run:
@@ -201,6 +205,8 @@ def _place(out: str | Path | None, name: str, options: RunOptions) -> Path:
     from accelerate import PartialState
     from accelerate.utils import broadcast_object_list
 
+    if out is not None and not str(out):
+        raise BadInput("--out is empty; expected a folder")
     if out is not None:
         return Path(out)
     chosen = [str(folder.free(Path("runs") / name.rpartition(":")[2]))]
@@ -230,16 +236,8 @@ def _handles(
 def _check_classes(handles: Mapping[str, Model], data: Data) -> None:
     """Refuse a classifier that does not know the classes of the data, before another one is trained for long."""
     classes = models.sizes(data).get("classes")
-    batch = data.train.batch(torch.arange(min(2, len(data.train))))
     for role, model in handles.items():
-        try:
-            model.materialize(batch)
-            shape = model.trace(batch).logits
-        except (RuntimeError, TypeError, ValueError, IndexError) as error:
-            if isinstance(error, BadInput):
-                raise
-            said = " ".join(str(error).split())[:200]
-            raise BadInput(f"the {role} ({model.name}) cannot take the samples of {data.name}: {type(error).__name__}: {said}") from error
+        shape = traced(model, role, data).logits
         if classes is not None and shape is not None and len(shape) == 2 and shape[1] < classes:
             raise BadInput(
                 f"the {role} ({model.name}) gives {shape[1]} logits, but {data.name} has {classes} classes; it must know them all"

@@ -20,6 +20,7 @@ import torch
 
 from tutelage import __version__
 from tutelage.training.checkpoint import write_text_atomically
+from tutelage.training.memory import memory
 
 ALWAYS = ("accelerate", "safetensors", "numpy", "sklearn")
 WHEN_IMPORTED = ("torchvision", "torchmetrics", "transformers", "tokenizers", "datasets", "timm", "pandas", "pyarrow", "PIL", "scipy")
@@ -96,18 +97,6 @@ def git_state(folder: Path, timeout: float = 5.0) -> dict[str, Any] | None:
         "dirty": changed > 0,
         "changed": changed,
     }
-
-
-def memory() -> int | None:
-    """Bytes of memory that this process may use at most: the machine's, or its control group's where that is less; None if unknown."""
-    try:
-        whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, OSError, ValueError):
-        return None
-    try:
-        return min(whole, int(Path("/sys/fs/cgroup/memory.max").read_text()))
-    except (OSError, ValueError):  # no such group, or "max"
-        return whole
 
 
 def redacted(words: Iterable[str]) -> list[str]:

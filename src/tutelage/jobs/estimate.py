@@ -15,8 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from tutelage.data import Data
-from tutelage.evaluation import forward_flops
+from tutelage.evaluation import forward_flops, size_of
 from tutelage.signals import Model
+from tutelage.training.memory import must_fit
 from tutelage.training.plan import Plan
 
 STEP_OVERHEAD = 1e-3
@@ -66,6 +67,23 @@ def rows(plans: Mapping[str, Plan], data: Data) -> list[Row]:
             teacher = ", ".join(f"{name} at {', '.join(sorted(map(str, taps)))}" for name, taps in asked) or "none"
             found.append(Row(label, cost.stage, trains, teacher, cost.steps, cost.samples, seconds))
     return found
+
+
+def check_weights(models: Mapping[str, Model]) -> None:
+    """Refuse a model whose weights alone do not fit into memory, before it is built. What a user's own file makes is not built for this.
+
+    Args:
+        models: by role.
+
+    Raises:
+        BadInput: names the role and both sizes; also what the constructor refuses.
+    """
+    for role, model in models.items():
+        if model.built or model.spec is None or ".py:" in model.spec:
+            continue
+        skeleton = model.skeleton()
+        if skeleton is not None:
+            must_fit(size_of(skeleton)["bytes"], f"the {role} ({model.spec})", "take a smaller one")
 
 
 def _flops(model: Model, data: Data) -> float | None:

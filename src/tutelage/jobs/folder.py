@@ -44,8 +44,8 @@ def prepare(folder: Path, resume: bool) -> None:
         raise BadInput(f"{folder} already holds {holds}; go on with --resume {folder}, or choose another --out")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise BadInput(f"--out {folder} cannot be made: {error.strerror}") from None
+    except (OSError, ValueError) as error:  # a ValueError where the name holds a null byte
+        raise BadInput(f"--out {folder} cannot be made: {getattr(error, 'strerror', None) or error}") from None
     if not os.access(folder, os.W_OK):
         raise BadInput(f"--out {folder} cannot be written to")
 
@@ -95,7 +95,9 @@ def read_settings(file: Path, name: str) -> dict[str, Any]:
         raise MissingFile(f"{name} does not exist")
     try:
         settings = yaml.safe_load(file.read_text())
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except RecursionError:
+        raise BadInput(f"{name} is nested too deep to be read") from None
+    except (yaml.YAMLError, ValueError) as error:
         raise BadInput(f"{name} is no YAML: {' '.join(str(error).split())}") from None
     if not isinstance(settings, dict):
         raise BadInput(f"{name}: expected a mapping of options, found {type(settings).__name__}")

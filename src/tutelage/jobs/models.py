@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 
 from tutelage import students
 from tutelage.data import Data, kind_of
-from tutelage.errors import BadInput, MissingFile, nearest
+from tutelage.errors import BadInput, MissingFile, TutelageError, nearest
 from tutelage.jobs import specs
 from tutelage.signals import RESERVED, Model
 from tutelage.students import hf, timm
@@ -25,6 +26,10 @@ from tutelage.usercode import function_in
 
 FILE = Path("model") / "model.json"
 LOCATED = ("hf", "timm")
+LARGEST = 1 << 24
+"""No size of a built-in net is above this; with it, no product of two sizes overflows."""
+LIMITS = {"depth": 1000}
+"""Sizes with a limit of their own: layers are built one by one."""
 EXPECTED = "a run folder, file.py:function, hf:FOLDER_OR_ID, timm:NAME, or one of " + ", ".join(students.__all__)
 
 
@@ -49,7 +54,7 @@ def model_from(given: Any, role: str, *, data: Data, seed: int, trust_code: bool
     if not isinstance(given, (str, Path)):
         raise BadInput(f"the {role} must be a model, a function that makes one, or a name or path, not {type(given).__name__}")
     spec = str(given)
-    if spec and Path(spec).is_dir():
+    if spec and os.path.isdir(spec):  # a spec may be no path at all, which is no error here
         return _from_folder(Path(spec), role, data, trust_code)
     name, text = specs.divided(spec, LOCATED)
     return _made(name, specs.options_in(text, spec), role, data, seed)
@@ -73,15 +78,23 @@ def _made(name: str, options: dict[str, str], role: str, data: Data, seed: int, 
         weights = _weights(options.pop("weights"), name)
     chosen = {**_fitting(function, sizes(data)), **specs.typed(options, function, name)}
 
+    own = ".py:" not in name
+    for key, value in chosen.items() if own else ():
+        if isinstance(value, int) and value > (limit := LIMITS.get(key, LARGEST)):
+            raise BadInput(f"{name}:{key}={value} is too large; expected at most {limit:,}")
+
     def make() -> nn.Module:
         try:
             return function(**chosen)
-        except TypeError as error:
-            raise BadInput(f"{specs.write(name, chosen)} cannot be built: {error}") from error
+        except TutelageError:
+            raise
+        except Exception as error:
+            if not own and torch.get_default_device().type == "meta":
+                raise  # it may be this device that the function does not bear; `Model.skeleton` knows what to do
+            raise BadInput(f"{specs.write(name, chosen)} cannot be built: {type(error).__name__}: {error}") from error
 
-    own = getattr(function, "inputs", None)
     inputs_for = getattr(function, "inputs_for", None)
-    inputs = inputs_for(chosen) if inputs_for else own
+    inputs = inputs_for(chosen) if inputs_for else getattr(function, "inputs", None)
     logits = getattr(function, "logits", None)
     spec = specs.write(name, chosen)
     return Model(make, name=name.rpartition(":")[2], seed=seed, weights=weights, spec=spec, inputs=inputs, logits=logits)
@@ -127,6 +140,8 @@ def _from_folder(folder: Path, role: str, data: Data, trust_code: bool) -> Model
         raise MissingFile(f"{role} {str(folder)!r} holds no model: {file} is missing{unfinished}")
     try:
         spec = json.loads(file.read_text())["spec"]
+        if not isinstance(spec, (str, type(None))):
+            raise TypeError
     except (ValueError, KeyError, TypeError):
         raise BadInput(f"{file} is damaged: expected JSON with a 'spec'") from None
     if spec is None:

@@ -12,13 +12,14 @@ from tutelage.errors import BadInput, nearest
 from tutelage.recipes import knobs as knobs_of
 from tutelage.recipes import roles
 from tutelage.training import Fit, Plan, RunOptions
+from tutelage.training.null import may_be_null
 
 
 def chosen_knobs(function: Callable[..., Plan], name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
     """A recipe's knobs: its defaults, with what was given; a mapping for a Fit changes only what it names.
 
     Raises:
-        BadInput: a knob that the recipe, or the Fit, does not have; names the nearest.
+        BadInput: a knob that the recipe, or the Fit, does not have; names the nearest. Or null where that means nothing.
     """
     known = knobs_of(function)
     for key in settings:
@@ -27,7 +28,9 @@ def chosen_knobs(function: Callable[..., Plan], name: str, settings: Mapping[str
     chosen = {k: settings.get(k, p.default) for k, p in known.items()}
     for key, value in chosen.items():
         default = known[key].default
-        if isinstance(default, Fit) and isinstance(value, Mapping):
+        if value is None and default is not None and not may_be_null(known[key].annotation):
+            raise BadInput(f"recipe {name}: null is no value for {key}; leave it out to take {default!r}")
+        if isinstance(default, Fit) and not isinstance(value, Fit):
             chosen[key] = changed_fit(default, value, key)
     return chosen
 
@@ -36,8 +39,10 @@ def changed_fit(default: Fit, given: Mapping[str, Any], name: str) -> Fit:
     """A Fit with what was given changed; a duration that is given in one unit replaces the default's in the other.
 
     Raises:
-        BadInput: a knob that a Fit does not have; names the nearest.
+        BadInput: no mapping, or a knob that a Fit does not have; names the nearest.
     """
+    if not isinstance(given, Mapping):
+        raise BadInput(f"{name}={given!r}: expected a mapping, such as {{epochs: 30, lr: 0.001}}")
     known = [f.name for f in dataclasses.fields(Fit)]
     for key in given:
         if key not in known:

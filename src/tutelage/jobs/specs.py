@@ -99,7 +99,10 @@ def _value(text: str, annotation: str, said: str) -> Any:
         if annotation.partition(" ")[0] == kind:
             if not isinstance(value, types) or (kind != "bool" and isinstance(value, bool)):
                 raise BadInput(f"{said}: expected {expected}")
-            return float(value) if kind == "float" else value
+            try:
+                return float(value) if kind == "float" else value
+            except OverflowError:
+                raise BadInput(f"{said}: expected a number that can be counted with") from None
     if annotation.partition(" ")[0] in ("str", "Rare", "Missing"):
         return value if isinstance(value, str) else "" if value is None else text
     return value

@@ -6,7 +6,10 @@ from typing import Any
 
 import torch
 
+from tutelage.data import Data
+from tutelage.errors import BadInput, TutelageError
 from tutelage.jobs import models, sources
+from tutelage.jobs.estimate import check_weights
 from tutelage.signals import Depth, Model, Trace
 
 
@@ -23,9 +26,25 @@ def taps(model: Any, data: Any = "digits", trust_code: bool = False) -> tuple[Mo
     """
     studied = sources.data_from(data)
     handle = models.model_from(model, "model", data=studied, seed=0, trust_code=trust_code)
-    batch = studied.train.batch(torch.arange(min(2, len(studied.train))))
-    handle.materialize(batch)
-    return handle, handle.trace(batch)
+    check_weights({"model": handle})
+    return handle, traced(handle, "model", studied)
+
+
+def traced(model: Model, role: str, data: Data) -> Trace:
+    """Trace a model on two samples of the training data.
+
+    Raises:
+        BadInput: it cannot be run on them, with what it said.
+    """
+    batch = data.train.batch(torch.arange(min(2, len(data.train))))
+    try:
+        model.materialize(batch)
+        return model.trace(batch)
+    except TutelageError:
+        raise
+    except Exception as error:
+        said = f"{type(error).__name__}: {error}"
+        raise BadInput(f"the {role} ({model.spec or model.name}) cannot be run on samples of {data.name}: {said}") from error
 
 
 def matching(first: Trace, second: Trace, shares: tuple[float, ...] = (0.25, 0.5, 0.75)) -> list[tuple[float, str, str]]:

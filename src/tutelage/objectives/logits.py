@@ -6,7 +6,6 @@ Shapes: B batch, T positions, V classes or vocabulary.
 
 from __future__ import annotations
 
-import math
 from typing import Literal
 
 from torch import Tensor
@@ -16,6 +15,9 @@ from tutelage.errors import BadInput
 from tutelage.objectives.match import Distance
 from tutelage.objectives.objective import alike
 from tutelage.state import Controller, Number
+
+HOTTEST = 1e18
+"""Largest temperature: losses are multiplied by its square, in float32."""
 
 
 def kl_divergence(student_BV: Tensor, teacher_BV: Tensor, temperature: float = 1.0, direction: str = "forward") -> Tensor:
@@ -130,12 +132,12 @@ def probability_cross_entropy() -> Distance:
 
 
 def check_temperature(where: str, temperature: Number) -> None:
-    """Refuse a temperature that is not a positive finite number.
+    """Refuse a temperature that is not a positive finite number, or whose square is beyond float32.
 
     Raises:
         BadInput: it is not.
     """
     if isinstance(temperature, Controller):
         return
-    if isinstance(temperature, bool) or not isinstance(temperature, (int, float)) or not (0 < temperature < math.inf):
-        raise BadInput(f"{where}(temperature={temperature}): expected a positive finite number")
+    if isinstance(temperature, bool) or not isinstance(temperature, (int, float)) or not (0 < temperature <= HOTTEST):
+        raise BadInput(f"{where}(temperature={temperature}): expected a positive finite number, at most {HOTTEST:g}")

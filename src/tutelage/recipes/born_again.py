@@ -21,6 +21,9 @@ PAPER = Paper(
     claim="Students of their teacher's own architecture beat it: single DenseNets reach 3.5 % error on CIFAR-10 and 15.5 % on CIFAR-100.",
 )
 
+MOST = 100
+"""Generations; all of their models are held at once, and beyond ten nobody has seen a gain."""
+
 
 @recipe(paper=PAPER, matches="logits", needs_labels=True)
 def born_again(
@@ -41,12 +44,12 @@ def born_again(
         teacher: generation 0, in the paper of the student's own architecture.
         student: the architecture of all later generations; given so that it can be built anew.
         data: samples with labels.
-        generations: how many are trained, at least 1.
+        generations: how many are trained, 1 to 100.
         arm: the loss.
         fit: duration and optimizer of each generation.
 
     Raises:
-        BadInput: fewer generations than 1, or an unknown arm.
+        BadInput: generations outside their range, or an unknown arm.
 
     Cost: `generations` whole trainings, with one pass of the generation before a step.
     Data: labels needed by "ban+l" and "cwtm", and to tell what was gained.
@@ -54,8 +57,8 @@ def born_again(
     Relations: "ban" with one generation is `hinton-kd` with alpha 1 and temperature 1. All generations are kept, and their ensemble is
         measured.
     """
-    if generations < 1:
-        raise BadInput(f"born-again: generations={generations}; expected at least 1")
+    if not 1 <= generations <= MOST:
+        raise BadInput(f"born-again: generations={generations}; expected 1 to {MOST}")
     stages, members = [], []
     for number in range(1, generations + 1):
         members.append(student.fresh(seed=derive("generation", student.seed, number)))

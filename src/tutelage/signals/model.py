@@ -93,6 +93,9 @@ class Model:
         """The same architecture without memory for its weights (meta device); None where only an instance or no such form exists.
 
         Reads no weights. Used to estimate costs before anything is built.
+
+        Raises:
+            BadInput: the constructor refuses what it was given.
         """
         make = self._blueprint or self._make
         if make is None:
@@ -100,7 +103,9 @@ class Model:
         try:
             with seeded("skeleton"), torch.device("meta"):
                 return make()
-        except (RuntimeError, NotImplementedError, TypeError, ValueError):
+        except BadInput:
+            raise
+        except Exception:
             return None  # some constructors compute with their weights, which the meta device refuses
 
     @property

@@ -7,6 +7,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from tutelage.errors import BadInput
+from tutelage.training.null import refuse_null
+
+MOST = 1e30
+"""Largest learning rate and the like: optimizers hand them to float32, where they must not overflow."""
 
 
 @dataclass(frozen=True)
@@ -45,17 +49,18 @@ class Fit:
     keep: Literal["last", "best"] = "last"
 
     def __post_init__(self) -> None:
+        refuse_null(self)
         if (self.epochs is None) == (self.steps is None):
             raise BadInput(f"Fit(epochs={self.epochs}, steps={self.steps}): give exactly one of the two")
         rules = {
             "epochs": (self.epochs is None or 0 < self.epochs < math.inf, "a finite number above 0"),
             "steps": (self.steps is None or self.steps >= 1, "at least 1"),
             "batch_size": (self.batch_size >= 1, "at least 1"),
-            "lr": (0 < self.lr < math.inf, "a finite number above 0"),
+            "lr": (0 < self.lr <= MOST, f"a number above 0, at most {MOST:g}"),
             "momentum": (0 <= self.momentum < 1, "a number in [0, 1)"),
-            "weight_decay": (0 <= self.weight_decay < math.inf, "a finite number, at least 0"),
+            "weight_decay": (0 <= self.weight_decay <= MOST, f"a number from 0 to {MOST:g}"),
             "warmup": (0 <= self.warmup < 1, "a share in [0, 1)"),
-            "clip": (self.clip is None or 0 < self.clip < math.inf, "a finite number above 0, or null"),
+            "clip": (self.clip is None or 0 < self.clip <= MOST, f"a number above 0, at most {MOST:g}, or null"),
             "ema": (self.ema is None or 0 < self.ema < 1, "a decay in (0, 1), or null"),
             "optimizer": (self.optimizer in ("sgd", "adam", "adamw"), "sgd, adam or adamw"),
             "schedule": (self.schedule in ("constant", "cosine", "linear", "steps"), "constant, cosine, linear or steps"),
@@ -72,14 +77,17 @@ class Fit:
             size: number of samples; None where a stage has no data.
 
         Raises:
-            BadInput: epochs of no data.
+            BadInput: epochs of no data, or too many to count.
         """
         if self.steps is not None:
             return self.steps
         if size is None:
             raise BadInput(f"Fit(epochs={self.epochs}) means nothing without data; give steps instead")
         assert self.epochs is not None
-        return max(1, round(self.epochs * size / self.batch_size))
+        updates = self.epochs * size / self.batch_size
+        if updates == math.inf:
+            raise BadInput(f"Fit(epochs={self.epochs}) is more than can be counted")
+        return max(1, round(updates))
 
     def factor(self, step: int, steps: int) -> float:
         """What the learning rate is multiplied by at a step, in [0, 1]; a closed form, so that no schedule is saved."""

@@ -21,6 +21,7 @@ from tutelage.signals import Batch, Model, Tap
 from tutelage.state import Clock
 from tutelage.training.checkpoint import names as listed
 from tutelage.training.demands import check_plan
+from tutelage.training.memory import must_fit
 from tutelage.training.opened import Opened, Turn, resting
 from tutelage.training.optimizer import Average, make_optimizer
 from tutelage.training.parts import stateful_parts
@@ -70,6 +71,8 @@ def open_stage(run: Run, stage: Stage, index: int, rehearsal: bool = False) -> I
     order = None if source is None else Order(len(source), stage.fit.batch_size, run.seed, stage.name)
     if order is not None and run.ranks > stage.fit.batch_size:
         raise BadInput(f"stage {stage.name!r}: batch_size={stage.fit.batch_size} is smaller than the {run.ranks} processes")
+    if order is not None and source is not None:
+        _check_batch(run, stage, source)
     probe: Batch = {} if source is None else run.place(source.batch(torch.arange(min(2, len(source))), seed=run.seed))
     learners = stage.named
     models = _models(learners)
@@ -114,6 +117,15 @@ def open_stage(run: Run, stage: Stage, index: int, rehearsal: bool = False) -> I
         _assemble(run, opened, trained)
         stack.callback(run.release, [turn.trainee for turn in opened.turns], list(opened.optimizers.values()))
         yield opened
+
+
+def _check_batch(run: Run, stage: Stage, source: Source) -> None:
+    """Refuse a batch that cannot fit: its places in the order, and the samples of one pass."""
+    share = -(-stage.fit.batch_size // run.ranks)
+    columns = source.batch(torch.arange(1), seed=run.seed).values()
+    sample = sum(column.numel() * column.element_size() for column in columns if isinstance(column, Tensor))
+    needed = 16 * stage.fit.batch_size + sample * min(share, run.options.micro_batch or share)
+    must_fit(needed, f"stage {stage.name!r}: a batch of {stage.fit.batch_size:,}", "lower batch_size, or set micro_batch")
 
 
 def _models(learners: Mapping[str, Learner]) -> list[Model]:

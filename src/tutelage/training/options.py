@@ -6,7 +6,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 from tutelage.errors import BadInput
+from tutelage.training.null import refuse_null
 from tutelage.training.tracking import tracker_names
+
+MOST_WORKERS = 1024
+"""Processes; more would bring a machine down before they read anything."""
 
 
 @dataclass(frozen=True)
@@ -42,11 +46,14 @@ class RunOptions:
     quiet: bool = False
 
     def __post_init__(self) -> None:
+        refuse_null(self)
         object.__setattr__(self, "track", tracker_names(self.track))
         for name, least in (("workers", 0), ("checkpoint_every", 1), ("log_every", 1), ("share_every", 0), ("micro_batch", 1)):
             value = getattr(self, name)
             if value is not None and value < least:
                 raise BadInput(f"{name}={value}: expected at least {least}")
+        if self.workers > MOST_WORKERS:
+            raise BadInput(f"workers={self.workers}: expected at most {MOST_WORKERS}")
         for name, choices in (("device", ("auto", "cpu")), ("precision", ("fp32", "bf16", "fp16"))):
             if getattr(self, name) not in choices:
                 raise BadInput(f"{name}={getattr(self, name)!r}: expected one of {', '.join(choices)}")
