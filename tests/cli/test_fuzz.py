@@ -1,0 +1,288 @@
+"""Nothing that a user can type or write into a YAML file may end in a traceback: 0, or one sentence and an exit code.
+
+Hypothesis makes command lines and config files from what is right, what is nearly right, and junk. The examples are the same each time;
+TUTELAGE_FUZZ=5000 draws that many new ones for each property.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tutelage.cli.main import COMMANDS, main
+
+MANY = int(os.environ.get("TUTELAGE_FUZZ", "0"))
+
+
+def fuzz(examples: int) -> settings:
+    """So many examples, the same each time, unless many new ones are asked for."""
+    return settings(
+        max_examples=MANY or examples, derandomize=not MANY, database=None, deadline=None, suppress_health_check=list(HealthCheck)
+    )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _place(tmp_path_factory) -> Iterator[None]:
+    """The commands run in a folder of files that are not what they should be."""
+    root = tmp_path_factory.mktemp("fuzz")
+    for folder in ("empty", "run/model", "odd/model"):
+        (root / folder).mkdir(parents=True)
+    files = {
+        "file": "x",
+        "run/config.yaml": "recipe: alone\nstudent: mlp\nout: run\n",
+        "run/model/model.json": '{"spec": "mlp:width=2"}',
+        "odd/config.yaml": "[1, 2]",
+        "odd/environment.json": "3",
+        "odd/model/model.json": '{"spec": 3}',
+        "broken.py": "def net(:\n",
+        "net.py": "import torch\nnumber = 3\n"
+        "def net(width: int = 2): return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10))\n"
+        "def three(): return 3\n"
+        "def fails(): raise KeyError('no such thing')\n"
+        "def needs(what): return torch.nn.Linear(2, 2)\n",
+    }
+    for name, text in files.items():
+        (root / name).write_text(text)
+    (root / "binary").write_bytes(bytes(range(256)))
+    before = Path.cwd()
+    os.chdir(root)
+    yield
+    os.chdir(before)
+
+
+def held(words: list[str]) -> int:
+    """Run a command and hold what every command must hold."""
+    from accelerate.state import AcceleratorState
+
+    err = io.StringIO()
+    try:
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(err):
+            code = main(words)
+    except SystemExit as stop:  # after --help
+        code = stop.code
+        assert code == 0
+    finally:
+        AcceleratorState._reset_state(reset_partial_state=True)
+    said = err.getvalue()
+    assert code in (0, 1, 2), (code, said)
+    if code:
+        assert said.startswith("tutelage: "), said
+        assert said.endswith("\n"), said
+        assert said[:-1].isprintable(), said
+        assert len(said) < 1100, said
+    for internal in ("Traceback", "<class", "object at 0x", "<function"):
+        assert internal not in said, said
+    return code
+
+
+def parted(text: str) -> list[str]:
+    """The words of a text, two spaces or a new line between them."""
+    return [word for line in text.strip("\n").splitlines() for word in line.split("  ")]
+
+
+LONG = ["x" * 300, "x" * 5000, "x/" * 3000, "9" * 5000]
+STEERING = ["", " ", "\n", "\t", "\x00", "\x1b[31m", "a\x00b", "\udcff", "日本語", "<net>", "$HOME"]
+
+NUMBERS = parted("""
+0  1  -1  3.0  0.5  -0.0  1_0  0x10  1e3  1e12  1e400  -1e400  1e-400  5e-324  nan  -inf  .nan  .inf  true  null  None  1:30  1,2  0.1.2
+1000000000000  -9223372036854775809  18446744073709551616  9999999999999999999999999999999999999999  [1]  [1, 2  {a: 1}  !!float x
+""")
+
+YAMLS = ["[" * 50, "{a: " * 50, "[" * 3000, "[" * 300 + "]" * 300, "[" * 900 + "]" * 900, "- a\n- b", "--- a\n--- b", ">\n x"]
+YAMLS += parted("""
+!!python/object:os.system x  !!python/name:os.system  !!python/object/apply:os.system ['echo']  {class_path: os.system}  !x y  !!binary x
+{class_path: tutelage.errors.BadInput}  {steps: 1, lr: x}  {steps: [1]}  {? [1] : 2}  &a [*a]  *a  2001-01-01  2001-99-99  <<: 3  !!set {a}
+2001-01-01 25:00  %YAML 9.9  a: b: c  ?  |  @x  `x`  '  ---  #
+""")
+
+MODELS = [*LONG, *STEERING, "mlp\x00", "net.py\x00:net", "mlp:width=3\n", "mlp:width=" + "9" * 5000, "mlp:" + "x" * 5000]
+MODELS += parted("""
+mlp  cnn  mlp:width=3  cnn:width=4,depth=2  cmn  MLP  mlp:  mlp::  :  mlp:width  mlp:width=  mlp:=3  mlp:self=1  mlp:widht=3  mlp:width=wide
+mlp:width=0  mlp:width=-1  mlp:width=2.5  mlp:width=1e9  mlp:width=true  mlp:width=null  mlp:width=[1]  mlp:width={a: 1}  mlp:width='
+mlp:width=[  mlp:width=*a  mlp:width=2001-99-99  mlp:width=!!python/name:os.system  mlp:width=16000000,depth=3  mlp:width=1000000000000
+mlp:width=99999999999999999999  mlp:depth=1000000000  cnn:depth=1000000000  cnn:depth=60,pools=59  cnn:pools=9  cnn:norm=maybe
+cnn:channels=3  mlp:dropout=2  mlp:dropout=nan  mlp:classes=0  mlp:classes=7  mlp:inputs=3  mlp:width=3,width=4  mlp:width=3:depth=2
+empty  file  binary  run  odd  nothing/at/all  ./mlp  net.py  net.py:  net.py:net  net.py:net:width=3  net.py:three  net.py:fails
+net.py:needs  net.py:number  net.py:nothing  broken.py:net  nothing.py:net  .py:net  a.py:b.py:c
+""")
+
+DATA = [*STEERING, *LONG]
+DATA += parted("""
+digits  digits:seed=1  digits:seed=-1  digits:seed=x  digits:seed=null  digits:seed=1e400  digits:sede=1  digits:train=0.9  digits:train=1
+digits:train=0  digits:train=2  digits:train=5  digits:train=-0.5  digits:train=nan  digits:train=[1]  digits:validation=0  digitz
+digits:validation=0.6  digits:validation=1e-9  digits:validation=x  net.py:net  net.py:three  net.py:fails  run  :
+""")
+
+RECIPES = [*STEERING, *LONG]
+RECIPES += parted("""
+alone  hinton-kd  kd  hinton_kd  fitnets  HINTON-KD  hinton  __init__  os:system  alone.py  ../recipes/alone  net.py:net  net.py:three
+broken.py:x  x.py:y
+""")
+
+PATHS = [*STEERING, *LONG]
+PATHS += parted(".  empty  file  file/below  run  run/config.yaml  odd  odd/config.yaml  new  a/b/c  nothing.yml  ~  /dev/null  binary")
+
+WHOLE = ["1", "2", "7", "1000000000000", "9" * 40]
+SHARE = ["0", "0.5", "0.9", "1", "1e-300"]
+NUMBER = ["1", "0.5", "3", "1e-300", "1e300"]
+FIT = {"epochs": [*NUMBER, "1e308"], "steps": WHOLE, "batch_size": WHOLE, "lr": NUMBER, "momentum": SHARE, "weight_decay": NUMBER}
+FIT |= {"optimizer": ["sgd", "adam", "adamw"], "schedule": ["constant", "cosine", "linear", "steps"], "keep": ["last", "best"]}
+FIT |= {"warmup": SHARE, "clip": NUMBER, "ema": SHARE}
+RUN = {"seed": [*WHOLE, "-5"], "micro_batch": WHOLE, "checkpoint-every": WHOLE, "log_every": WHOLE, "share_every": ["0", *WHOLE]}
+RUN |= {"workers": ["0"], "device": ["cpu", "auto"], "precision": ["fp32", "bf16"], "track": [""], "epochs": FIT["epochs"], "steps": WHOLE}
+RUN |= {"lr": NUMBER, "batch-size": WHOLE, **{f"teacher_fit.{k}": v for k, v in FIT.items()}, **{f"fit.{k}": v for k, v in FIT.items()}}
+TAPS = ["1", "0", "logits", "nothing"]
+KNOBS = {
+    "alone": {"label_smoothing": SHARE},
+    "hinton-kd": {"temperature": NUMBER, "alpha": SHARE},
+    "fitnets": {"temperature": NUMBER, "start": NUMBER, "end": ["-1", *NUMBER], "hint": TAPS, "guided": TAPS}
+    | {f"hint_fit.{k}": v for k, v in FIT.items()},
+    "born-again": {"generations": WHOLE, "arm": ["ban", "ban+l", "cwtm", "dkpp"]},
+    "ps-kd": {"alpha": SHARE},
+}
+"""What the options of each recipe may be; some of it is more than any machine can bear."""
+FLAGS = ["--train-teacher", "--no-baseline", "--baseline", "--trust_code", "--quiet", "--json", "--compile", "--no_quiet"]
+FLAGS += ["--quiet=true", "--quiet=", "--json=x"]
+
+ANY = st.text(max_size=12) | st.sampled_from([*STEERING, *LONG, *NUMBERS, *YAMLS, *parted("-  --  ---  =  :  ,  ~  .  ..  {}  %s  {x}")])
+JUNK = ANY.filter(lambda word: word != "--debug")
+
+
+def options(recipe: str) -> st.SearchStrategy[list[str]]:
+    """Some options of a recipe: mostly right, else misspelt, of another recipe, with a value that is wrong, or with none."""
+
+    @st.composite
+    def one(draw) -> list[str]:
+        own = {**RUN, **KNOBS.get(recipe, {})}
+        every = {**own, **KNOBS["fitnets"], **KNOBS["born-again"]}
+        kind = draw(st.integers(0, 19))
+        if kind == 0:
+            return [draw(st.sampled_from(FLAGS))]
+        name = draw(st.sampled_from([*(every if kind == 1 else own)]))
+        value = draw(st.sampled_from([*every[name]] if kind > 8 else NUMBERS) if kind > 4 else JUNK)
+        if kind == 2:
+            at = draw(st.integers(0, len(name)))
+            name = name[:at] + draw(st.sampled_from("x-_. =é")) + name[at:]
+        return [f"--{name}"] if kind == 3 else [f"--{name}={value}"] if draw(st.booleans()) else [f"--{name}", value]
+
+    return st.lists(one(), max_size=4).map(lambda found: [word for words in found for word in words])
+
+
+def asked(name: str, usual: str, others: list[str]) -> st.SearchStrategy[list[str]]:
+    """An option that is mostly given as it should be."""
+    odd = st.just([]) | (st.sampled_from(others) | JUNK).map(lambda value: [f"--{name}={value}"])
+    return st.integers(0, 7).flatmap(lambda n: odd if n == 0 else st.just([f"--{name}", usual]))
+
+
+@st.composite
+def distill(draw, tiny: bool = False) -> list[str]:
+    """The words after `distill`."""
+    recipe = draw(st.sampled_from([*KNOBS]))
+    words = draw(asked("student", "mlp:width=2", ["mlp"] if tiny else MODELS)) + draw(options(recipe))
+    if recipe not in ("alone", "ps-kd"):
+        words += [*draw(asked("teacher", "cnn:width=2,depth=2", ["cnn"] if tiny else MODELS)), "--train-teacher"]
+    if not tiny:
+        words += draw(asked("data", "digits", DATA)) + draw(asked("out", "never", PATHS)) + draw(asked("recipe", recipe, RECIPES))
+        return words + draw(st.sampled_from([[], [], []]) | st.lists(JUNK, max_size=1))
+    if draw(st.integers(0, 4)) == 0:
+        words += [f"--out=out/{draw(st.sampled_from(PATHS))}"]
+    bounded = ["--fit.steps=1", "--teacher_fit.steps=1", "--recipe", recipe]
+    bounded += {"fitnets": ["--hint_fit.steps=1"], "born-again": ["--generations=1"]}.get(recipe, [])
+    return words + bounded
+
+
+VALUE = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.sampled_from([*STEERING, *MODELS, 10**400]),
+    lambda inner: (
+        st.none() | st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from([*FIT, "class_path", "", 3]), inner, max_size=4)
+    ),
+    max_leaves=6,
+)
+
+
+@st.composite
+def config(draw) -> str:
+    """The text of a config file."""
+    if draw(st.integers(0, 4)) == 0:
+        key = draw(st.sampled_from(["", "fit: ", "seed: ", "recipe: ", "student: ", "teacher_fit:\n  "]))
+        return key + draw(JUNK)
+    every = {**RUN, **KNOBS[draw(st.sampled_from([*KNOBS]))]}
+    settings: dict = {}
+    for _ in range(draw(st.integers(0, 4))):
+        name = draw(st.sampled_from([*every]))
+        bundle, _, knob = name.replace("-", "_").rpartition(".")
+        value = yaml.safe_load(draw(st.sampled_from(every[name]))) if draw(st.integers(0, 3)) else draw(VALUE)
+        settings.update({bundle: {knob: value}} if bundle else {knob: value})
+    if draw(st.integers(0, 3)) == 0:
+        roles = ["teacher", "student", "data", "recipe", "out", "baseline", "dry_run", "resume", "config", "json", "fit", "teacher_fit", ""]
+        settings[draw(st.sampled_from(roles))] = draw(VALUE)
+    return yaml.safe_dump(settings, sort_keys=False, allow_unicode=True)
+
+
+@fuzz(120)
+@given(distill(), st.sampled_from([["--dry-run"], ["--dry-run"], ["--print_config"]]))
+def test_distill_takes_any_words(words, ending):
+    """A slip of the pen gets an answer, not a stack of frames."""
+    held(["distill", *words, *ending])
+
+
+@fuzz(80)
+@given(config(), distill() | st.just(["--student", "mlp", "--recipe", "alone"]))
+def test_distill_takes_any_config(text, words):
+    """A file from someone else, or from another version."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "c.yml"
+        file.write_bytes(text.encode(errors="surrogatepass"))
+        held(["distill", "--config", str(file), *words, "--dry-run"])
+
+
+@fuzz(60)
+@given(st.sampled_from(["config", "resume"]), st.sampled_from(PATHS) | JUNK, options("alone"))
+def test_distill_takes_any_path(name, path, more):
+    """Also one that is a folder, a device, or no path at all."""
+    held(["distill", f"--{name}={path}", *more, "--dry-run"])
+
+
+@fuzz(80)
+@given(st.lists(st.sampled_from(MODELS) | JUNK, max_size=2), st.lists(st.sampled_from(DATA), max_size=1), st.lists(JUNK, max_size=1))
+def test_taps_takes_any_words(models, data, more):
+    """It builds what it is given, so it must first see that it can."""
+    held(["taps", *models, *(f"--data={each}" for each in data), *more])
+
+
+@fuzz(60)
+@given(st.lists(st.sampled_from(RECIPES) | JUNK, max_size=2))
+def test_recipes_takes_any_words(words):
+    """Also the names of things that are no recipes."""
+    held(["recipes", *words])
+
+
+@fuzz(60)
+@given(st.lists(st.sampled_from([*PATHS, "--json", "--all", "--sort=size", "--sort", "--sort="]) | JUNK, max_size=3))
+def test_runs_takes_any_words(words):
+    """Any folder may hold anything."""
+    held(["runs", *(word for word in words if ".." not in word)])  # what lies around the folder of this test is no affair of it
+
+
+@fuzz(60)
+@given(st.sampled_from([*COMMANDS, "destill", ""]) | JUNK, st.lists(JUNK | st.sampled_from(["--help", "--version", "-h"]), max_size=2))
+def test_any_verb_takes_any_words(verb, words):
+    """The first word may be wrong, too."""
+    held([verb, *(word for word in words if ".." not in word)])
+
+
+@fuzz(20)
+@given(distill(tiny=True))
+def test_a_tiny_run_ends_well_or_is_refused(words):
+    """What can be seen beforehand must not fail later, and never without a sentence."""
+    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
+        held(["distill", *words, "--no-compile", "--workers=0", "--no-dry_run", "--quiet"])
