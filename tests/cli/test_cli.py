@@ -292,7 +292,7 @@ BAD: dict[str, tuple[list[str], str]] = {
     "one of two trackers unknown": ([*BASE, "--track", "tensorboard", "--track", "w&b"], "--track w&b"),
     "trackers that are no list of names": ([*BASE, "--track", "{{a: 1}}"], "--track"),
     "unknown precision": ([*BASE, "--precision", "fp8"], "expected one of"),
-    "size that is no YAML": ([*BASE, "--student", "mlp:width='"], "is no value for width"),
+    "size that is no YAML": ([*BASE, "--student", "mlp:width='"], "quote does not close"),
     "size that fits nowhere": ([*BASE, "--student", "mlp:width=16000000,depth=3"], "GB of memory"),
     "size that is too large": ([*BASE, "--student", "mlp:width=1000000000000"], "at most 16,777,216"),
     "more layers than anyone builds": ([*BASE, "--student", "cnn:depth=1000000000"], "at most 1,000"),

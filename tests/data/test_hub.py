@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 
 import numpy as np
 import pytest
@@ -198,6 +199,8 @@ def test_images_that_do_not_fit_in_memory_are_read_batch_by_batch(monkeypatch):
     lazily = from_datasets(photographs(), name="m")
     assert not hasattr(lazily.train, "columns")
     assert all(torch.equal(a, b) for key in ("x", "y") for a, b in zip(column(at_once, key), column(lazily, key), strict=True))
+    sent = pickle.loads(pickle.dumps(lazily.train))  # as to a loader worker
+    assert torch.equal(sent.batch(torch.tensor([3, 1]))["x"], lazily.train.batch(torch.tensor([3, 1]))["x"])
     assert lazily.fingerprint() == from_datasets(photographs(), name="m").fingerprint()
     assert lazily.fingerprint() != from_datasets(photographs(first=1), name="m").fingerprint()
 

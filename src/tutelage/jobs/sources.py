@@ -62,10 +62,10 @@ def _called(function: Callable[..., Any], name: str, options: Mapping[str, str],
     chosen = specs.typed(options, function, f"data {name}")
     try:
         return function(*path, **chosen)
-    except (TypeError, ValueError) as error:
-        if isinstance(error, TutelageError):
-            raise
-        raise BadInput(f"data {specs.write(name, chosen)} cannot be made: {error}") from error
+    except TutelageError:
+        raise
+    except Exception as error:
+        raise BadInput(f"data {specs.write(name, chosen)} cannot be made: {type(error).__name__}: {error}") from error
 
 
 def check(data: Data) -> None:
