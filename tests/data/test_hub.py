@@ -127,10 +127,11 @@ def test_numbers_are_read_as_in_a_table():
     assert "text" not in data.train.columns
 
 
-def test_a_format_that_was_set_changes_nothing():
+@pytest.mark.parametrize("form", ["torch", "numpy", "pandas", "arrow"])
+def test_a_format_that_was_set_changes_nothing(form):
     """Users set torch's for their own loops."""
-    assert from_datasets(mails().with_format("torch"), name="m").fingerprint() == from_datasets(mails(), name="m").fingerprint()
-    one, other = from_datasets(photographs().with_format("torch"), name="m"), from_datasets(photographs(), name="m")
+    assert from_datasets(mails().with_format(form), name="m").fingerprint() == from_datasets(mails(), name="m").fingerprint()
+    one, other = from_datasets(photographs().with_format(form), name="m"), from_datasets(photographs(), name="m")
     assert one.fingerprint() == other.fingerprint()
 
 
@@ -165,13 +166,13 @@ def test_a_test_split_without_labels_is_cut_anew_when_such_rows_are_dropped(make
 
 def test_images_keep_their_pixels_labels_and_names():
     """Stored as PNG, read as bytes."""
-    data = from_datasets({"train": photographs(), "test": photographs(9, first=500)}, name="photographs")
+    data = from_datasets({"train": photographs(), "test": photographs(9, first=500, label=[2, 1, 0] * 3)}, name="photographs")
     assert data.classes == tuple(NAMES)
     assert data.train.columns["x"].shape[1:] == (3, 6, 5)
     assert data.test.ids().tolist() == list(range(N, N + 9))
     for i, (x, y) in enumerate(zip(column(data, "x"), column(data, "y"), strict=True)):
         np.testing.assert_array_equal((x * 255).round().byte().permute(1, 2, 0), noise((6, 5, 3), i if i < N else 500 + i - N))
-        assert y == (i if i < N else i - N) % 3
+        assert y == (i % 3 if i < N else 2 - (i - N) % 3)
 
 
 def test_grey_images_have_one_channel_and_others_are_scaled():
