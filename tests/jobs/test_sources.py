@@ -138,7 +138,7 @@ def test_a_function_in_a_file_may_name_data(code):
     [
         ("def task():\n    return 3\n", "not int"),
         ("def task():\n    return None\n", "not NoneType"),
-        ("def task():\n    raise ValueError('no such year')\n", r"cannot be made: no such year"),
+        ("def task():\n    raise ValueError('no such year')\n", r"cannot be made: ValueError: no such year"),
         ("def task(a):\n    return a\n", "cannot be made: .*missing 1 required"),
         ("def other():\n    return 3\n", "has no function 'task'"),
         ("def task(:\n", "cannot be run: SyntaxError"),
