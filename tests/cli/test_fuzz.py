@@ -44,6 +44,9 @@ def _place(tmp_path_factory) -> Iterator[None]:
         "odd/environment.json": "3",
         "odd/model/model.json": '{"spec": 3}',
         "broken.py": "def net(:\n",
+        "numbers.csv": "a,b,label\n" + "".join(f"{i},{i * i % 7},{'xyz'[i % 3]}\n" for i in range(60)),
+        "texts.jsonl": "".join(f'{{"text": "word {i % 5}", "label": "{"xy"[i % 2]}"}}\n' for i in range(60)),
+        "holes.csv": 'a,label\n1\n,x,"\n',
         "net.py": "import torch\nnumber = 3\n"
         "def net(width: int = 2): return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10))\n"
         "def three(): return 3\n"
@@ -112,6 +115,8 @@ mlp:width=[  mlp:width=*a  mlp:width=2001-99-99  mlp:width=!!python/name:os.syst
 mlp:width=99999999999999999999  mlp:depth=1000000000  cnn:depth=1000000000  cnn:depth=60,pools=59  cnn:pools=9  cnn:norm=maybe
 cnn:channels=3  mlp:dropout=2  mlp:dropout=nan  mlp:classes=0  mlp:classes=7  mlp:inputs=3  mlp:width=3,width=4  mlp:width=3:depth=2
 empty  file  binary  run  odd  nothing/at/all  ./mlp  net.py  net.py:  net.py:net  net.py:net:width=3  net.py:three  net.py:fails
+bag  vit:depth=1,width=8  resnet:depth=9  mixer:patch=3  depthwise:multiplier=1e300  vgg:size=-1  cnn:weights=file  cnn:weights=nothing
+cnn:weights=odd  cnn:weights=  hf:  hf:empty  hf:nothing  hf:odd:x=1  hf:file  timm:  timm:nothing  timm:resnet18:x=1  fashion-mnist
 net.py:needs  net.py:number  net.py:nothing  broken.py:net  nothing.py:net  .py:net  a.py:b.py:c
 """)
 
@@ -119,6 +124,12 @@ DATA = [*STEERING, *LONG]
 DATA += parted("""
 digits  digits:seed=1  digits:seed=-1  digits:seed=x  digits:seed=null  digits:seed=1e400  digits:sede=1  digits:train=0.9  digits:train=1
 digits:train=0  digits:train=2  digits:train=5  digits:train=-0.5  digits:train=nan  digits:train=[1]  digits:validation=0  digitz
+csv:numbers.csv  csv:numbers.csv:label=a  csv:numbers.csv:label=x  csv:numbers.csv:text=[  csv:numbers.csv:columns=[1]  csv:numbers.csv:id=b
+csv:numbers.csv:separator=  csv:numbers.csv:separator=ab  csv:numbers.csv:train=2  csv:numbers.csv:split=label  csv:numbers.csv:test=file
+csv:  csv  csv:file  csv:binary  csv:empty  csv:nothing  csv:holes.csv  csv:net.py
+jsonl:texts.jsonl  jsonl:numbers.csv  jsonl:texts.jsonl:text=label
+jsonl:binary  parquet:binary  parquet:numbers.csv  folder:empty  folder:run  folder:file  folder:  hf:  hf:empty  hf:nothing  hf:file
+fashion-mnist:samples=0  fashion-mnist:folder=empty  fashion-mnist:augment=flop  digits:augment=flip  fashion-mnist:samples=-1
 digits:validation=0.6  digits:validation=1e-9  digits:validation=x  net.py:net  net.py:three  net.py:fails  run  :
 """)
 
@@ -130,6 +141,10 @@ broken.py:x  x.py:y
 
 PATHS = [*STEERING, *LONG]
 PATHS += parted(".  empty  file  file/below  run  run/config.yaml  odd  odd/config.yaml  new  a/b/c  nothing.yml  ~  /dev/null  binary")
+
+DATA_OPTIONS = parted(
+    "label  text  columns  id  split  test  train  validation  seed  size  classes  separator  missing  rare  augment  lable"
+)
 
 WHOLE = ["1", "2", "7", "1000000000000", "9" * 40]
 SHARE = ["0", "0.5", "0.9", "1", "1e-300"]
@@ -260,6 +275,24 @@ def test_taps_takes_any_words(models, data, more):
 
 
 @fuzz(60)
+@given(
+    st.lists(st.sampled_from(DATA) | JUNK, max_size=1),
+    st.lists(st.tuples(st.sampled_from(DATA_OPTIONS), st.sampled_from([*NUMBERS, *YAMLS, "label", "a", "a,b", ""])), max_size=2),
+    st.lists(JUNK | st.sampled_from(["--json", "--options=csv", "--options=cvs"]), max_size=1),
+)
+def test_data_takes_any_words(data, options, more):
+    """A user's own file is looked at before anything else, and nobody knows what is in it."""
+    held(["data", *data, *(f"--data.{name}={value}" for name, value in options), *more])
+
+
+@fuzz(40)
+@given(st.lists(st.sampled_from([*PATHS, "--json"]) | JUNK, max_size=2))
+def test_report_takes_any_words(words):
+    """A folder need not hold a run that is finished."""
+    held(["report", *words])
+
+
+@fuzz(60)
 @given(st.lists(st.sampled_from(RECIPES) | JUNK, max_size=2))
 def test_recipes_takes_any_words(words):
     """Also the names of things that are no recipes."""
@@ -280,7 +313,7 @@ def test_any_verb_takes_any_words(verb, words):
     held([verb, *(word for word in words if ".." not in word)])
 
 
-@fuzz(20)
+@fuzz(12)
 @given(distill(tiny=True))
 def test_a_tiny_run_ends_well_or_is_refused(words):
     """What can be seen beforehand must not fail later, and never without a sentence."""
