@@ -11,6 +11,7 @@ from torch import nn
 
 from tutelage.data import Data, Table
 from tutelage.errors import BadInput
+from tutelage.jobs.folder import write_model
 from tutelage.jobs.models import model_from
 
 
@@ -55,6 +56,21 @@ def test_a_pretrained_model_brings_its_preprocessing(stand_in, images):
     (x,) = model.inputs({"id": torch.arange(1), "x": torch.full((1, 1, 8, 8), 0.75)})
     torch.testing.assert_close(x, torch.ones(1, 3, 16, 16))
     assert model.spec == "timm:tiny_net:pretrained=true"
+
+
+@pytest.mark.parametrize("spec", ["timm:tiny_net", "timm:tiny_net:pretrained=true"])
+def test_a_run_s_product_comes_back_with_its_own_weights(stand_in, images, tmp_path, spec):
+    """And nothing is fetched for it."""
+    model = model_from(spec, "student", data=images, seed=0)
+    with torch.no_grad():
+        model.module[2].weight.fill_(3.0)
+    write_model(tmp_path / "run", model, images.classes)
+    stand_in.clear()
+    again = model_from(tmp_path / "run", "teacher", data=images, seed=1)
+    assert again.trained
+    batch = images.train.batch(torch.arange(6))
+    assert torch.equal(again.observe(batch, {"logits"})["logits"], model.observe(batch, {"logits"})["logits"])
+    assert not any(options.get("pretrained") for _, options in stand_in)
 
 
 def test_bad_input_is_one_sentence(stand_in, images, monkeypatch):

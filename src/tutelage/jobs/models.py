@@ -69,7 +69,10 @@ def _made(name: str, options: dict[str, str], role: str, data: Data, seed: int, 
         maker = hf.hf if located == "hf" else timm.timm
         _none_of({"kind", "classes", "count", "seed"}, options, name)
         chosen = specs.typed(options, maker, name)
-        return maker(where, kind=kind, classes=data.classes, count=data.class_count(), seed=seed, **chosen)
+        own: dict[str, Any] = {} if weights is None else {"weights": weights}
+        model = maker(where, kind=kind, classes=data.classes, count=data.class_count(), seed=seed, **own, **chosen)
+        model.spec = specs.write(name, chosen)
+        return model
     function = _function(name, role)
     takes = getattr(function, "takes", None)
     if takes and kind is not None and kind not in takes:
@@ -78,8 +81,8 @@ def _made(name: str, options: dict[str, str], role: str, data: Data, seed: int, 
         weights = _weights(options.pop("weights"), name)
     chosen = {**_fitting(function, sizes(data)), **specs.typed(options, function, name)}
 
-    own = ".py:" not in name
-    for key, value in chosen.items() if own else ():
+    built_in = ".py:" not in name
+    for key, value in chosen.items() if built_in else ():
         if isinstance(value, int) and value > (limit := LIMITS.get(key, LARGEST)):
             raise BadInput(f"{name}:{key}={value} is too large; expected at most {limit:,}")
 
@@ -89,7 +92,7 @@ def _made(name: str, options: dict[str, str], role: str, data: Data, seed: int, 
         except TutelageError:
             raise
         except Exception as error:
-            if not own and torch.get_default_device().type == "meta":
+            if not built_in and torch.get_default_device().type == "meta":
                 raise  # it may be this device that the function does not bear; `Model.skeleton` knows what to do
             raise BadInput(f"{specs.write(name, chosen)} cannot be built: {type(error).__name__}: {error}") from error
 

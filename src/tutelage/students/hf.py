@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -103,13 +102,8 @@ def hf(
         except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
             raise BadInput(f"the weights of hf:{where} cannot be read: {_short(error)}") from None
 
-    options = {"pretrained": pretrained, "max_length": max_length, "tokenizer": tokenizer, "size": size, **changes}
-    said = ",".join(
-        f"{k}={json.dumps(v)}" for k, v in options.items() if v is not None and (k, v) not in (("max_length", 128), ("pretrained", True))
-    )
-    spec = f"hf:{where}" + (f":{said}" if said else "")
     name = place.resolve().parent.name if place.name == "model" else place.name
-    return Model(make, name=name, seed=seed, inputs=inputs, spec=spec, trained=fits, blueprint=blueprint)
+    return Model(make, name=name, seed=seed, inputs=inputs, trained=fits, blueprint=blueprint)
 
 
 def save(model: Model, folder: Path) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -23,6 +23,7 @@ def timm(
     seed: int = 0,
     pretrained: bool = False,
     size: int | None = None,
+    weights: Path | None = None,
     **changes: Any,
 ) -> Model:
     """Make a handle on a timm model as a classifier, with the size and normalisation it was trained with where it is pretrained.
@@ -35,6 +36,7 @@ def timm(
         seed: of weights that are drawn.
         pretrained: fetch weights from the hub; the model counts as trained where it has as many classes as the data.
         size: side that images are scaled to; by default the model's own where pretrained, else the data's.
+        weights: a file to read instead, which an earlier run wrote; what `pretrained` says of size and normalisation holds.
         changes: further arguments of `timm.create_model`.
 
     Raises:
@@ -63,8 +65,6 @@ def timm(
         except (OSError, RuntimeError, ValueError) as error:
             raise BadInput(f"the weights of timm:{where} cannot be fetched: {' '.join(str(error).split())[:200]}") from None
 
-    options = {"pretrained": pretrained or None, "size": size, **changes}
-    said = ",".join(f"{k}={json.dumps(v)}" for k, v in options.items() if v is not None)
     fits = pretrained and getattr(own, "num_classes", None) == count
-    spec = f"timm:{where}" + (f":{said}" if said else "")
-    return Model(make, name=where, seed=seed, inputs=inputs, spec=spec, trained=fits, blueprint=blueprint)
+    source = make if weights is None else blueprint
+    return Model(source, name=where, seed=seed, weights=weights, inputs=inputs, trained=fits, blueprint=blueprint)
