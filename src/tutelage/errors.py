@@ -54,6 +54,11 @@ class Interrupted(TutelageError, RuntimeError):
         self.exit_code = 128 + signal_number
 
 
+def in_short(error: Exception, most: int = 200) -> str:
+    """What another library's error says, on one line, its first letters."""
+    return " ".join(str(error).split())[:most]
+
+
 def nearest(word: str, among: Iterable[str]) -> str:
     """Give "; nearest: 'x'" for the name closest to `word`, or an empty string where nothing is close."""
     close = difflib.get_close_matches(word, list(among), n=1, cutoff=0.5)

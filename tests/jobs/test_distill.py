@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 
 import tutelage
 from tutelage import Data, Fit, Model, RunOptions, Table
-from tutelage.errors import BadInput
+from tutelage.errors import BadInput, Mismatch
 from tutelage.jobs.distill import distill
 from tutelage.jobs.folder import free
 from tutelage.jobs.models import model_from, sizes
@@ -257,3 +257,14 @@ def test_public_names_resolve_and_a_wrong_one_is_an_attribute_error():
         _ = tutelage.nothing
     assert isinstance(Model(nn.Linear(1, 1)), tutelage.Model)
     assert dataclasses.is_dataclass(tutelage.Fit)
+
+
+def test_a_resumption_with_other_data_leaves_the_splits_of_the_run(tmp_path):
+    """splits.json says what the run was begun with; the refusal comes from its checkpoints."""
+    fit, out = Fit(steps=2), tmp_path / "o"
+    go = {"recipe": "alone", "out": out, "fit": fit, "options": QUIET}
+    distill(student="mlp:width=2", data="digits", **go)
+    before = (out / "splits.json").read_bytes()
+    with pytest.raises(Mismatch):
+        distill(student="mlp:width=2", data="digits:seed=1", resume=True, **go)
+    assert (out / "splits.json").read_bytes() == before

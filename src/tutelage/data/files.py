@@ -14,7 +14,7 @@ from typing import Any
 from tutelage.data.frames import Missing, data_of
 from tutelage.data.source import Data
 from tutelage.data.split import Rare
-from tutelage.errors import BadInput, MissingFile
+from tutelage.errors import BadInput, MissingFile, in_short
 from tutelage.extras import needed
 
 NOTHING = ("", "NA", "N/A", "n/a", "#N/A", "<NA>", "NaN", "nan", "NULL", "null", "None")
@@ -110,7 +110,7 @@ def _frame(form: str, read: Callable[[Path], Any], path: str) -> Any:
     except (ValueError, OSError, EOFError, zlib.error, NotImplementedError) as error:  # the parsers' own errors are of these
         if isinstance(error, BadInput):
             raise
-        raise BadInput(f"data file {path!r} is no {form} that can be read: {' '.join(str(error).split())[:200]}") from None
+        raise BadInput(f"data file {path!r} is no {form} that can be read: {in_short(error)}") from None
     if not len(frame):
         raise BadInput(f"data file {path!r} holds no rows")
     frame.columns = [str(c).strip() for c in frame.columns]

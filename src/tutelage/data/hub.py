@@ -14,7 +14,7 @@ from tutelage.data.frames import Missing, classes_of, data_of, refuse_missing
 from tutelage.data.pictures import Look, fit_in_memory, source_of
 from tutelage.data.source import Data, Source
 from tutelage.data.split import SPLITS, Rare, completed
-from tutelage.errors import BadInput, MissingFile, TutelageError, nearest
+from tutelage.errors import BadInput, MissingFile, TutelageError, in_short, nearest
 from tutelage.extras import needed
 
 
@@ -67,7 +67,7 @@ def hf(
     except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
         if isinstance(error, TutelageError):
             raise
-        raise BadInput(f"hf:{path} cannot be loaded: {' '.join(str(error).split())[:200]}") from None
+        raise BadInput(f"hf:{path} cannot be loaded: {in_short(error)}") from None
     options: dict[str, Any] = {"label": label, "text": text, "columns": columns, "classes": classes, "missing": missing}
     cut: dict[str, Any] = {"train": train, "validation": validation, "seed": seed, "rare": rare}
     return augmented(from_datasets(loaded, name=place.name, size=size, **options, **cut), augment)

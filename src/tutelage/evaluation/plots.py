@@ -176,11 +176,7 @@ def curves(lines: Sequence[tuple[Look, Sequence[float], Sequence[float]]], quali
     for look, x, y in lines:
         x, y = thinned(x, y)
         axes.plot(x, y, color=look.colour, linestyle=look.line, marker=look.marker, markevery=max(1, len(x) // 8), label=look.name)
-    axes.set_xlim(left=0)
-    axes.set_xlabel("updates")
-    axes.set_ylabel(quality)
-    _legend(figure, axes)
-    return figure
+    return _over_updates(figure, axes, quality)
 
 
 @drawing
@@ -205,11 +201,7 @@ def terms(lines: Mapping[str, tuple[Sequence[float], Sequence[float]]], quality:
     elif everything and min(everything) > 0 and max(everything) > 20 * min(everything):
         axes.set_yscale("log")
         _plain_numbers(axes.yaxis, axes.get_ylim())
-    axes.set_xlim(left=0)
-    axes.set_xlabel("updates")
-    axes.set_ylabel(quality)
-    _legend(figure, axes)
-    return figure
+    return _over_updates(figure, axes, quality)
 
 
 @drawing
@@ -351,6 +343,14 @@ def _name_below(axes: Axes, places: Sequence[float], names: Sequence[str], inche
     short_names = [shortened(name, 14) for name in names]
     slanted = max(map(len, short_names)) * 0.085 > inches / len(names)
     axes.set_xticks(places, labels=short_names, rotation=60 if slanted else 0, ha="right" if slanted else "center", rotation_mode="anchor")
+
+
+def _over_updates(figure: Figure, axes: Axes, quality: str) -> Figure:
+    axes.set_xlim(left=0)
+    axes.set_xlabel("updates")
+    axes.set_ylabel(quality)
+    _legend(figure, axes)
+    return figure
 
 
 def _legend(figure: Figure, axes: Axes) -> None:

@@ -151,8 +151,8 @@ def distill(
     if accelerator.is_main_process:
         if not (resume and (place / "config.yaml").is_file()):  # what a run was begun with stands; its checkpoints compare
             folder.write_config(place, config)
+            folder.write_splits(place, studied)
         write_environment(place, seed)
-        folder.write_splits(place, studied)
         if not options.quiet:
             print(f"data: {studied.name}: {sources.in_a_line(studied)}", file=sys.stderr)
     noting = folder.noting_failure(place, accelerator.is_main_process)

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tutelage.errors import BadInput, Mismatch, MissingFile
+from tutelage.errors import BadInput, Mismatch, MissingFile, in_short
 from tutelage.randomness import seeded
 from tutelage.signals import outputs
 from tutelage.signals.observe import Watch, unwatched_copy
@@ -271,8 +271,7 @@ def load_weights(module: nn.Module, path: Path, name: str) -> None:
     except SafetensorError as error:
         raise BadInput(f"weights {path} of {name} are damaged or no safetensors file: {error}") from None
     except RuntimeError as error:
-        details = " ".join(str(error).split())[:300]
-        raise Mismatch(f"weights {path} do not fit {name}: {details}") from None
+        raise Mismatch(f"weights {path} do not fit {name}: {in_short(error, 300)}") from None
 
 
 def _state_in(path: Path, name: str) -> dict[str, Tensor]:
@@ -285,7 +284,7 @@ def _state_in(path: Path, name: str) -> dict[str, Tensor]:
             "save them anew: torch.save(model.state_dict(), ...), or as safetensors"
         ) from None
     except (OSError, EOFError, RuntimeError, ValueError, KeyError) as error:
-        raise BadInput(f"weights {path} of {name} are damaged: {' '.join(str(error).split())[:200]}") from None
+        raise BadInput(f"weights {path} of {name} are damaged: {in_short(error)}") from None
     for key in ("state_dict", "model"):
         if isinstance(found, Mapping) and isinstance(found.get(key), Mapping):
             found = found[key]

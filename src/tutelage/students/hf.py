@@ -11,7 +11,7 @@ import torch
 from safetensors import SafetensorError
 from torch import nn
 
-from tutelage.errors import BadInput, MissingFile, nearest
+from tutelage.errors import BadInput, MissingFile, in_short, nearest
 from tutelage.extras import needed
 from tutelage.signals import Model
 from tutelage.signals.images import ImageInputs
@@ -100,7 +100,7 @@ def hf(
                     where, config=config, ignore_mismatched_sizes=True, dtype=torch.float32, trust_remote_code=False
                 )
         except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
-            raise BadInput(f"the weights of hf:{where} cannot be read: {_short(error)}") from None
+            raise BadInput(f"the weights of hf:{where} cannot be read: {in_short(error)}") from None
 
     name = place.resolve().parent.name if place.name == "model" else place.name
     return Model(make, name=name, seed=seed, inputs=inputs, trained=fits, blueprint=blueprint)
@@ -125,7 +125,7 @@ def _config(transformers: Any, where: str, place: Path, changes: Mapping[str, An
     try:
         config, unused = transformers.AutoConfig.from_pretrained(where, trust_remote_code=False, return_unused_kwargs=True, **changes)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise BadInput(f"the config of hf:{where} cannot be read: {_short(error)}") from None
+        raise BadInput(f"the config of hf:{where} cannot be read: {in_short(error)}") from None
     unused = {k for k in unused if k in changes}
     if unused:
         known = list(config.to_dict())
@@ -156,7 +156,7 @@ def _tokenizer(transformers: Any, where: str, vocabulary: int) -> Any:
         with _quiet():
             tokenizer = transformers.AutoTokenizer.from_pretrained(where, trust_remote_code=False)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise BadInput(f"hf:{where} has no tokenizer that can be read ({_short(error)}); name one with tokenizer=FOLDER") from None
+        raise BadInput(f"hf:{where} has no tokenizer that can be read ({in_short(error)}); name one with tokenizer=FOLDER") from None
     words = len(tokenizer)
     if words <= len(set(tokenizer.all_special_ids)):  # what the library makes where the files are missing
         raise BadInput(f"hf:{where} has no tokenizer that can be read (it knows no words); name one with tokenizer=FOLDER")
@@ -165,10 +165,6 @@ def _tokenizer(transformers: Any, where: str, vocabulary: int) -> Any:
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
     return tokenizer
-
-
-def _short(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]
 
 
 @contextlib.contextmanager

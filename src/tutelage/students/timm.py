@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from tutelage.errors import BadInput, nearest
+from tutelage.errors import BadInput, in_short, nearest
 from tutelage.extras import needed
 from tutelage.signals import Model
 from tutelage.signals.images import ImageInputs
@@ -63,7 +63,7 @@ def timm(
         try:
             return library.create_model(where, pretrained=True, num_classes=count, **changes)
         except (OSError, RuntimeError, ValueError) as error:
-            raise BadInput(f"the weights of timm:{where} cannot be fetched: {' '.join(str(error).split())[:200]}") from None
+            raise BadInput(f"the weights of timm:{where} cannot be fetched: {in_short(error)}") from None
 
     fits = pretrained and getattr(own, "num_classes", None) == count
     source = make if weights is None else blueprint

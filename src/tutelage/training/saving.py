@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tutelage.errors import Mismatch, NotFinite
+from tutelage.errors import Mismatch, NotFinite, in_short
 from tutelage.objectives import Objective
 from tutelage.training import checkpoint
 from tutelage.training.opened import Opened
@@ -243,7 +243,7 @@ def _fill(module: nn.Module, tensors: dict[str, Tensor], name: str, where: Path 
     try:
         module.load_state_dict(tensors)
     except RuntimeError as error:
-        raise Mismatch(f"{where} does not fit {name}: {' '.join(str(error).split())[:300]}") from None
+        raise Mismatch(f"{where} does not fit {name}: {in_short(error, 300)}") from None
 
 
 def _stage_identity(stage: Stage) -> dict[str, Any]:
