@@ -41,6 +41,11 @@ class Tokens:
             self._tokenizer = self._load()
         return self._tokenizer
 
+    @property
+    def described(self) -> dict[str, Any]:
+        """As plain values; the tokenizer's files lie beside them, see `save`."""
+        return {"kind": "tokens", "max_length": self.max_length}
+
     def save(self, folder: Path) -> None:
         """Write the tokenizer's files."""
         self.tokenizer.save_pretrained(folder)
@@ -56,7 +61,7 @@ class Tokens:
         rows = [self._known[k] for k in keys]
         if len(self._known) > REMEMBERED:
             self._known.clear()
-        return self._padded(rows, batch["id"].device)
+        return self._padded(rows, batch["id"].device if "id" in batch else None)
 
     def _split(self, keys: list[Any]) -> None:
         if not keys:
@@ -67,7 +72,7 @@ class Tokens:
         for row, key in enumerate(keys):
             self._known[key] = {name: made[name][row] for name in made}
 
-    def _padded(self, rows: list[dict[str, list[int]]], device: torch.device) -> dict[str, Tensor]:
+    def _padded(self, rows: list[dict[str, list[int]]], device: torch.device | None) -> dict[str, Tensor]:
         # up to a multiple of 8, so that there are few shapes to compile for
         longest = -(-max(1, *(len(r["input_ids"]) for r in rows)) // 8) * 8
         fill = {"input_ids": self.tokenizer.pad_token_id or 0}
