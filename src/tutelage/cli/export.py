@@ -66,7 +66,8 @@ def run(words: Sequence[str]) -> int:
     files = ", ".join(f"{name} ({size:,} bytes)" for name, size in about["files"].items())
     lines = [f"Exported {about['name']} to {made.folder}: {files}"]
     if about.get("difference") is not None:
-        kind = "logit under onnxruntime" if about["exported"] == "onnx" else "probability in a process without tutelage"
+        places = {"onnx": "logit under onnxruntime", "hf": "probability of the folder, read again,"}
+        kind = places.get(about["exported"], "probability in a process without tutelage")
         lines.append(f"Tried on real samples: no {kind} is further than {about['difference']:.1e} from the model's.")
     if about.get("int8"):
         lost = about["int8"]

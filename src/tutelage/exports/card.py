@@ -41,10 +41,30 @@ net = model.load()
 labels, probabilities = model.predict({sample}, net)
 ```"""
 
+TOKENS = """```python
+import json
+import numpy as np
+import onnxruntime
+from transformers import AutoTokenizer
+
+session = onnxruntime.InferenceSession("{file}")
+labels = json.loads(session.get_modelmeta().custom_metadata_map["labels"])
+tokens = AutoTokenizer.from_pretrained(".")(["a text"], truncation=True, max_length={length}, padding=True, return_tensors="np")
+logits = session.run(["logits"], {{i.name: tokens[i.name] for i in session.get_inputs()}})[0]  # a row a text
+print([labels[i] for i in np.argmax(logits, -1)])
+```"""
+
 HF = """```python
 from transformers import {auto}
 
-model = {auto}.from_pretrained("{folder}")
+model = {auto}.from_pretrained(".")
+print(model.config.id2label)
+```"""
+
+HF_TEXT = """```python
+from transformers import pipeline
+
+print(pipeline("text-classification", model=".")(["a text"]))
 ```"""
 
 WEIGHTS = """The net was given as an object of Python, so this folder cannot say how it is built. Build it, then:

@@ -38,6 +38,7 @@ class Bundle:
         self.definitions: list[str] = []
         self._made: dict[str, tuple[Path, str]] = {}
         self._files: dict[Path, _File] = {}
+        self._inner: set[str] = set()
 
     def take(self, path: Path, name: str, without: Collection[str] = ()) -> None:
         """Take a definition of a file, and what it needs, before it.
@@ -59,6 +60,7 @@ class Bundle:
         if isinstance(statement, ast.ClassDef) and without:
             statement.body = [s for s in statement.body if getattr(s, "name", None) not in without]
         self._made[name] = (path, name)
+        self._inner |= _packages_inside(statement, path, name)
         for used in _names(statement):
             if used != name and (used in file.definitions or used in file.imports):
                 self.take(path, used)
@@ -89,12 +91,12 @@ class Bundle:
     def packages(self) -> list[str]:
         """The packages that are imported from, apart from Python's own, sorted."""
         found = {line.split()[1].partition(".")[0] for line in self.imports.values()}
-        return sorted(found - set(sys.stdlib_module_names))
+        return sorted((found | self._inner) - set(sys.stdlib_module_names))
 
     def text(self) -> str:
         """Imports, then definitions."""
         direct = sorted(line for line in self.imports.values() if line.startswith("import"))
-        return "\n".join([*direct, *_merged(self.imports.values())]) + "\n\n\n" + "\n\n\n".join(self.definitions) + "\n"
+        return "\n\n\n".join(["\n".join([*direct, *_merged(self.imports.values())]), *self.definitions]) + "\n"
 
 
 class _File:
@@ -146,6 +148,18 @@ def _names(statement: ast.stmt) -> list[str]:
     unseen = {id(node) for d in left_out for node in ast.walk(d)}
     used = [n.id for n in ast.walk(statement) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load) and id(n) not in unseen]
     return [n for n in dict.fromkeys(used) if not hasattr(builtins, n)]
+
+
+def _packages_inside(statement: ast.stmt, path: Path, name: str) -> set[str]:
+    """The packages that a definition imports inside itself."""
+    found = set()
+    for node in ast.walk(statement):
+        modules = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+        modules += [node.module] if isinstance(node, ast.ImportFrom) and node.module else []
+        found |= {module.partition(".")[0] for module in modules}
+    if OURS in found:
+        raise BadInput(f"{path} imports tutelage inside {name}; import it at the top of the file, or export with --to onnx")
+    return found
 
 
 def _called(decorator: ast.expr) -> str:

@@ -168,7 +168,20 @@ def asked(running: Any, arguments: tuple[Any, ...] | Mapping[str, Any]) -> Tenso
         raise BadInput(f"the ONNX file takes {', '.join(names)}, but the batch has no {missing[0]!r}")
     values = [arguments[n] for n in names] if isinstance(arguments, Mapping) else list(arguments)
     given = {n: v.detach().cpu().numpy() for n, v in zip(names, values, strict=True)}
-    return torch.from_numpy(running.run(["logits"], given)[0])
+    return torch.from_numpy(running.run([answer_of(running).name], given)[0])
+
+
+def answer_of(running: Any) -> Any:
+    """The output that holds the logits: the one of that name, or the only one.
+
+    Raises:
+        BadInput: there are several, none of them called logits.
+    """
+    outputs = running.get_outputs()
+    found = next((o for o in outputs if o.name == "logits"), outputs[0] if len(outputs) == 1 else None)
+    if found is None:
+        raise BadInput(f"the ONNX file has no output called logits; its outputs are {', '.join(o.name for o in outputs)}")
+    return found
 
 
 def difference(file: Path, model: Model, batches: Sequence[Mapping[str, Any]]) -> float:
@@ -226,9 +239,8 @@ def quantized(file: Path, out: Path) -> None:
         raise BadInput(f"{file.name} holds nothing that can be quantised to 8 bits")
     if {p.key for p in made.metadata_props} != set(metadata):
         onnx.helper.set_model_props(made, metadata)
-    onnx.checker.check_model(made)
-    session(out)
     onnx.save(made, out)
+    session(out)
 
 
 def metadata(labels: Sequence[str], described: Mapping[str, Any]) -> dict[str, str]:

@@ -26,7 +26,7 @@ from tutelage.signals.preprocessing import OURS
 from tutelage.signals.text import HashedWords
 
 FILE = "model.py"
-RESERVED = ("LABELS", "load", "inputs", "predict", "read_inputs", "read_logits")
+RESERVED = ("LABELS", "load", "loaded", "inputs", "predict", "read_inputs")
 """Names that the file itself gives to something."""
 
 BESIDES = {ImageInputs: ("read", "save", "described"), HashedWords: ("described",), Columns: ("described", "_match", "__call__")}
@@ -49,7 +49,7 @@ from __future__ import annotations
 LOAD = '''def load(device: str = "cpu") -> {kind}:
     """The net with its weights, in evaluation mode."""
 {made}
-    return net.eval().to(device)
+    return loaded.eval().to(device)
 '''
 
 PREDICT = '''def predict({argument}, net: {kind} | None = None) -> tuple[list[str], torch.Tensor]:
@@ -114,8 +114,8 @@ def net_code(
         raise BadInput(f"{source} defines {clash!r}, which model.py defines, too; give it another name, or export with --to onnx")
     written = ", ".join(f"{k}={v!r}" for k, v in options.items())
     made = (
-        f"    net = {function.__name__}({written})\n"
-        '    safetensors.torch.load_model(net, pathlib.Path(__file__).with_name("model.safetensors"))'
+        f"    loaded = {function.__name__}({written})\n"
+        '    safetensors.torch.load_model(loaded, pathlib.Path(__file__).with_name("model.safetensors"))'
     )
     bundle.imports |= {"torch": "import torch", "safetensors": "import safetensors.torch", "pathlib": "import pathlib"}
     return _written(bundle, labels, argument, see, made, kind, read), bundle.packages()
@@ -144,7 +144,7 @@ def hf_code(kind: str, labels: Sequence[str], inputs: Any) -> tuple[str, list[st
         )
     else:
         argument, see = _seen(bundle, inputs, None, {}, Path(), "the model")
-    made = f"    net = transformers.{auto}.from_pretrained(pathlib.Path(__file__).parent)"
+    made = f"    loaded = transformers.{auto}.from_pretrained(pathlib.Path(__file__).parent)"
     return _written(bundle, labels, argument, see, made, "torch.nn.Module", "output.logits"), bundle.packages()
 
 

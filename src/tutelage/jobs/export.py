@@ -24,7 +24,6 @@ from tutelage.signals.preprocessing import described
 from tutelage.signals.tokens import Tokens
 from tutelage.students import hf
 from tutelage.students.onnx import OnnxNet
-from tutelage.students.onnx import onnx as read_onnx
 from tutelage.training.checkpoint import write_text_atomically
 
 Format = Literal["safetensors", "hf", "onnx"]
@@ -167,15 +166,24 @@ class _Writer:
 
     def _hf(self, to: Format) -> dict[str, Any]:
         hf.save(self.model, self.folder)
-        about: dict[str, Any] = {"spec": f"hf:{self.model.name}", "packages": ["transformers"], "difference": None}
-        about["class"] = type(self.model.module).__name__
+        about: dict[str, Any] = {"spec": f"hf:{self.model.name}", "packages": ["transformers"], "class": type(self.model.module).__name__}
         inputs = self.model.preprocessing
         if isinstance(inputs, Tokens):
             about["spec"] += f":max_length={inputs.max_length}"
         if to == "safetensors":
             code, packages = standalone.hf_code(kind_of(self.data.train) or "", self.classes, inputs)
-            about |= {"packages": packages, "difference": self._tried(code)}
-        return about
+            return about | {"packages": packages, "difference": self._tried(code)}
+        return about | {"difference": self._read_again()}
+
+    def _read_again(self) -> float:
+        """The largest difference of a probability between the Hugging Face folder, read as anyone reads it, and the model."""
+        again = models.model_from(f"hf:{self.folder}", "model", data=self.data, seed=0)
+        batch = self.batches[1]
+        with again.mode(training=False):
+            found, expected = (m.observe(batch, {"logits"})["logits"].double().softmax(-1) for m in (again, self.model))
+        if found.shape != expected.shape or not torch.allclose(found, expected, rtol=1e-4, atol=1e-5):
+            raise BadInput(f"the Hugging Face folder of {self.model.name}, read again, does not say what the model says")
+        return float((found - expected).abs().max())
 
     def _tried(self, code: str) -> float:
         (self.folder / standalone.FILE).write_text(code, encoding="utf8")
@@ -202,7 +210,7 @@ class _Writer:
 
     def _lost(self, file: Path, small: Path) -> dict[str, Any]:
         """What the file in 8 bits loses, on all samples that nothing was chosen on."""
-        before, after = (predict(read_onnx(str(f)), self.source) for f in (file, small))
+        before, after = (predict(Model(OnnxNet(f), inputs=self.model.inputs), self.source) for f in (file, small))
         numbers, now = measure(before), measure(after, before)
         found = {
             "file": small.name,
@@ -220,14 +228,19 @@ class _Writer:
 
 
 def _use(about: Mapping[str, Any], kind: str | None) -> str:
+    """Code that shows how to use what was exported."""
+    seen = about["preprocessing"] or {}
     if about["exported"] == "onnx":
+        if seen.get("kind") == "tokens":
+            return card.TOKENS.format(file="model.onnx", length=seen["max_length"])
         given = ", ".join(f"{json.dumps(i['name'])}: {i['name'] if i['name'].isidentifier() else 'value'}" for i in about["inputs"])
         return card.ONNX.format(file="model.onnx", given=given)
     if standalone.FILE in about["files"]:
         samples = {"table": '[{"column": value}]', "text": '["a text"]'}
-        sample = samples.get((about["prepared"] or {}).get("kind", kind or ""), '{"x": samples}')
-        return card.CODE.format(sample=sample)
-    return card.HF.format(auto=_auto(about["class"]), folder=".") if about["exported"] == "hf" else card.WEIGHTS
+        return card.CODE.format(sample=samples.get(about["prepared"].get("kind", kind), '{"x": samples}'))
+    if about["exported"] != "hf":
+        return card.WEIGHTS
+    return card.HF_TEXT if seen.get("kind") == "tokens" else card.HF.format(auto=_auto(about["class"]))
 
 
 def _auto(name: str) -> str:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from tutelage.errors import BadInput, MissingFile
-from tutelage.exports.onnx import asked, read_metadata, session
+from tutelage.exports.onnx import answer_of, asked, read_metadata, session
 from tutelage.signals import Model
 from tutelage.signals.preprocessing import rebuilt
 from tutelage.students.hf import tokenizer_of
@@ -79,18 +79,15 @@ def onnx(where: str, *, classes: Sequence[str] = (), count: int | None = None) -
     if not file.is_file():
         raise MissingFile(f"{where} does not exist; expected an ONNX file")
     running = session(file)
-    outputs = [o.name for o in running.get_outputs()]
-    if "logits" not in outputs:
-        raise BadInput(f"{where} has no output called logits; its outputs are {', '.join(outputs)}")
     said = read_metadata(running, file)
     inputs = rebuilt(said.get("preprocessing"), lambda: tokenizer_of(str(file.parent)), where)
-    fits = count is None or _classes(running) in (None, count)
-    if not fits:
-        raise BadInput(f"{where} gives {_classes(running)} logits, but the data have {count} classes")
+    gives = _classes(running)
+    if count is not None and gives not in (None, count):
+        raise BadInput(f"{where} gives {gives} logits, but the data have {count} classes")
     check_order(said.get("labels"), classes, where)
     return Model(lambda: OnnxNet(file), name=file.name, spec=where, trained=True, inputs=inputs)
 
 
 def _classes(running: Any) -> int | None:
-    shape = next(o.shape for o in running.get_outputs() if o.name == "logits")
+    shape = answer_of(running).shape
     return shape[-1] if shape and isinstance(shape[-1], int) else None
