@@ -207,6 +207,12 @@ def test_each_model_of_a_run_is_exported_by_name(run, which, width, tmp_path):
     assert (tmp_path / "out" / "README.md").read_text().count("**") == 2  # its row of the table
 
 
+def test_a_model_in_a_run_is_known_by_its_folder(run, tmp_path):
+    made = export(run / "teacher", out=tmp_path / "out")
+    assert "width=4" in made.about["spec"]
+    assert "the teacher of a run on digits" in (tmp_path / "out" / "README.md").read_text()
+
+
 def test_the_folder_is_the_runs_own_by_default_and_an_earlier_export_is_replaced(run):
     made = export(run, to="safetensors")
     assert made.folder == run / "exported" / "safetensors"

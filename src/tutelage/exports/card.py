@@ -78,10 +78,17 @@ net.eval()
 
 
 def plain(text: Any) -> str:
-    """A name from anywhere as plain text in Markdown: one line, nothing in it that formats, links or is HTML."""
+    """A name from anywhere as plain text in Markdown: one line, nothing in it that formats, links, mentions or is HTML."""
     said = "".join(letter if letter.isprintable() else " " for letter in " ".join(str(text).split()))
     said = said.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return re.sub(r"([\\`*_{}\[\]()#+\-.!|~:@])", r"\\\1", said) if re.search(r"[\\`*_{}\[\]#|~@]|://|^\W", said) else said
+    said = re.sub(r"([\\`*\[\]|~])|(?<!\w)(_)|(_)(?!\w)", lambda m: f"\\{m.group()}", said)
+    said = re.sub(r"(?<!\w)([@#])|^([+\-=])|^(\d+)(?=[.)])", lambda m: f"\\{m.group()}" if not m.group(3) else f"{m.group()}\\", said)
+    return said.replace("://", ":\\//").replace("www.", "www\\.")
+
+
+def short(spec: str) -> str:
+    """A spec without the folders of this machine: of an absolute path, the last two names."""
+    return re.sub(r"(?<![\w.])/(?:[^/:,\s]+/)+([^/:,\s]+/[^/:,\s]+)", r"\1", spec)
 
 
 def card(about: Mapping[str, Any], report: Mapping[str, Any] | None, which: str, use: str) -> str:
@@ -130,7 +137,7 @@ def _front(about: Mapping[str, Any]) -> str:
 def _what(report: Mapping[str, Any], which: str) -> str:
     data = plain(report["data"])
     if which == "student":
-        taught = f"taught by {plain(report[report['teachers'][0]]['model'])}" if report["teachers"] else "trained"
+        taught = f"taught by {plain(short(report[report['teachers'][0]]['model']))}" if report["teachers"] else "trained"
         return f"{taught} on {data}"
     return f"the {plain(which)} of a run on {data}"
 
@@ -180,7 +187,7 @@ def _table(report: Mapping[str, Any], which: str) -> str:
     lines = ["| | " + " | ".join(t for _, t, _ in shown) + " |", "|---|" + "---:|" * len(shown)]
     for name in report["models"]:
         cells = ["" if report[name].get(k) is None else f.format(report[name][k]) for k, _, f in shown]
-        said = f"{plain(name)} ({plain(report[name]['model'])})" if report[name].get("model") else plain(name)
+        said = f"{plain(name)} ({plain(short(report[name]['model']))})" if report[name].get("model") else plain(name)
         lines.append(f"| {f'**{said}**' if name == which else said} | {' | '.join(cells)} |")
     return "\n".join(lines)
 

@@ -77,10 +77,11 @@ def export(
         raise BadInput(f"--to {to!r}: expected one of {', '.join(get_args(Format))}{nearest(str(to), get_args(Format))}")
     if int8 and to != "onnx":
         raise BadInput(f"--int8 is for --to onnx; {to} keeps the weights as they are")
-    run = _run_of(model)
-    given, name = (model, "student") if run is None else (_part(run, which), which)
+    run, name = _run_of(model, which)
     if run is None and which != "student":
         raise BadInput(f"--which {which} names a model of a run, but {str(model)!r} is none; leave it out")
+    given = model if run is None else _part(run, name)
+    report = _report(run)
     studied = _data(run, data, trust_code)
     handle = models.model_from(given, "model", data=studied, seed=0, trust_code=trust_code)
     if not handle.trained and handle.spec is not None:
@@ -95,7 +96,6 @@ def export(
     try:
         about = _Writer(handle, studied, beside, _recorded(given)).write(to, int8)
         known = "alone" if name == "baseline" else name
-        report = _report(run)
         write_text_atomically(beside / "model.json", json.dumps(about, indent=1))
         about["files"] = {f.name: f.stat().st_size for f in sorted(beside.iterdir())}
         write_text_atomically(beside / "README.md", card.card(about, report, known, _use(about, kind_of(studied.train))))
@@ -125,7 +125,8 @@ class _Writer:
 
     def write(self, to: Format, int8: bool) -> dict[str, Any]:
         seen = None if isinstance(self.model.preprocessing, Columns) else described(self.model.preprocessing)
-        about: dict[str, Any] = {"format": 1, "exported": to, "spec": self.model.spec, "name": self.model.name}
+        spec = None if self.model.spec is None else card.short(self.model.spec)
+        about: dict[str, Any] = {"format": 1, "exported": to, "spec": spec, "name": self.model.name}
         about |= {**size_of(self.model.module), "classes": self.classes, "prepared": self.prepared, "preprocessing": seen}
         with self.model.mode(training=False), torch.no_grad():
             if to == "onnx":
@@ -166,18 +167,18 @@ class _Writer:
 
     def _hf(self, to: Format) -> dict[str, Any]:
         hf.save(self.model, self.folder)
-        about: dict[str, Any] = {"spec": f"hf:{self.model.name}", "packages": ["transformers"], "class": type(self.model.module).__name__}
         inputs = self.model.preprocessing
-        if isinstance(inputs, Tokens):
-            about["spec"] += f":max_length={inputs.max_length}"
+        options = {"max_length": inputs.max_length} if isinstance(inputs, Tokens) else {}
+        about: dict[str, Any] = {"packages": ["transformers"], "class": type(self.model.module).__name__}
+        about["spec"] = specs.write(f"hf:{self.model.name}", options)
         if to == "safetensors":
             code, packages = standalone.hf_code(kind_of(self.data.train) or "", self.classes, inputs)
             return about | {"packages": packages, "difference": self._tried(code)}
-        return about | {"difference": self._read_again()}
+        return about | {"difference": self._read_again(options)}
 
-    def _read_again(self) -> float:
+    def _read_again(self, options: Mapping[str, Any]) -> float:
         """The largest difference of a probability between the Hugging Face folder, read as anyone reads it, and the model."""
-        again = models.model_from(f"hf:{self.folder}", "model", data=self.data, seed=0)
+        again = models.model_from(specs.write(f"hf:{self.folder}", options), "model", data=self.data, seed=0)
         batch = self.batches[1]
         with again.mode(training=False):
             found, expected = (m.observe(batch, {"logits"})["logits"].double().softmax(-1) for m in (again, self.model))
@@ -247,10 +248,18 @@ def _auto(name: str) -> str:
     return next((a for a in hf.HEADS.values() if name.endswith(a.removeprefix("AutoModel"))), "AutoModel")
 
 
-def _run_of(model: Any) -> Path | None:
-    """The folder, where it is a run's."""
-    folder = Path(model) if isinstance(model, (str, Path)) and os.path.isdir(model) else None
-    return folder if folder is not None and (folder / "config.yaml").is_file() else None
+def _run_of(model: Any, which: str) -> tuple[Path | None, str]:
+    """The run that is meant and the model in it, where a run's folder was given or that of a model in one; else no run."""
+    if not (isinstance(model, (str, Path)) and os.path.isdir(model)):
+        return None, which
+    folder = Path(model)
+    if (folder / "config.yaml").is_file():
+        return folder, which
+    whole = folder.resolve()
+    for above in (whole.parent, whole.parent.parent if whole.parent.name == "also" else None):
+        if above is not None and which == "student" and (whole / models.FILE).is_file() and (above / "config.yaml").is_file():
+            return above, whole.name
+    return None, which
 
 
 def _part(run: Path, which: str) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -47,8 +48,12 @@ class Tokens:
         return {"kind": "tokens", "max_length": self.max_length}
 
     def save(self, folder: Path) -> None:
-        """Write the tokenizer's files."""
+        """Write the tokenizer's files; whoever asks it to cut texts without saying where gets them cut as here."""
         self.tokenizer.save_pretrained(folder)
+        config = folder / "tokenizer_config.json"
+        if config.is_file():
+            said = json.loads(config.read_text(encoding="utf8"))
+            config.write_text(json.dumps({**said, "model_max_length": self.max_length}, indent=2, ensure_ascii=False), encoding="utf8")
 
     def __call__(self, batch: Batch) -> dict[str, Tensor]:
         """What the model is called with: input_ids, attention_mask and what else its tokenizer makes, each (B, T)."""
