@@ -222,24 +222,6 @@ def test_data_that_is_none_is_refused(bad):
         data_from(bad)
 
 
-def test_the_difference_is_that_of_a_paired_comparison():
-    """An interval that treats the two as independent would be too wide; one that ignores samples too narrow."""
-    import numpy as np
-
-    from tutelage.evaluation import Predictions, difference
-
-    made = torch.Generator().manual_seed(0)
-    labels = torch.randint(0, 3, (53,), generator=made)
-    labels[:4] = -100
-    first, second = (Predictions(torch.randn(53, 3, generator=made), labels) for _ in range(2))
-    right = [(p.logits.argmax(1) == labels).numpy()[4:].astype(float) for p in (first, second)]
-    gaps = right[0] - right[1]
-    found = difference(first, second)
-    assert found["accuracy"] == pytest.approx(gaps.mean())
-    assert found["high"] - found["low"] == pytest.approx(2 * 1.96 * np.sqrt(gaps.var() / 49))
-    assert difference(Predictions(first.logits, None), second) is None
-
-
 def test_default_folders_are_numbered(tmp_path):
     """Two runs of one recipe do not meet."""
     assert free(tmp_path / "kd") == tmp_path / "kd"
