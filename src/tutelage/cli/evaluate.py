@@ -172,4 +172,5 @@ def _held(recorded: Mapping[str, Any] | None) -> str:
     if not unlike:
         return f"All {len(rows):,} numbers are those of report.json, to 1e-6; times are not compared.{changed}"
     more = f", and {len(unlike) - SHOWN} more" if len(unlike) > SHOWN else ""
-    return f"{len(unlike):,} of {len(rows):,} numbers are not those of report.json: {'; '.join(unlike[:SHOWN])}{more}.{changed}"
+    are = "is not that" if len(unlike) == 1 else "are not those"
+    return f"{len(unlike):,} of {len(rows):,} numbers {are} of report.json: {'; '.join(unlike[:SHOWN])}{more}.{changed}"

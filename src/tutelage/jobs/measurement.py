@@ -143,22 +143,19 @@ def measured(
         device: where to compute.
         reference: name of the model that the others may agree with.
         timed: count and time the models' passes, too.
-        strict: refuse answers that are not finite.
+        strict: refuse answers that cannot be measured.
 
     Returns:
         What each says, and by name `model` and what `measure`, `size_of` and `costs` give.
 
     Raises:
-        BadInput: `strict`, and a model gives NaN or infinite logits.
+        BadInput: `strict`, and a model gives NaN or infinite logits, or none for a label that occurs.
     """
     shown = {}
     for name, each in models.items():
         shown[name] = predict(each, source, device=device)
-        bad = int((~shown[name].logits.isfinite()).flatten(1).any(1).sum()) if strict else 0
-        if bad:
-            raise BadInput(
-                f"{name} gives NaN or infinite logits for {bad} of {len(source)} samples of {source.name}; it cannot be measured"
-            )
+        if strict:
+            _check(shown[name], name, source)
     compared = shown[reference] if reference else None
     numbers: dict[str, dict[str, Any]] = {name: dict(measure(each, compared)) for name, each in shown.items()}
     single = {name: each for name, each in models.items() if isinstance(each, Model)}
@@ -166,6 +163,16 @@ def measured(
     for name, model in single.items():
         numbers[name] = {"model": model.spec or model.name, **numbers[name], **size_of(model.module), **cost.get(name, {})}
     return shown, numbers
+
+
+def _check(said: Predictions, name: str, source: Source) -> None:
+    bad = int((~said.logits.isfinite()).flatten(1).any(1).sum())
+    if bad:
+        raise BadInput(f"{name} gives NaN or infinite logits for {bad} of {len(source)} samples of {source.name}; it cannot be measured")
+    hard, given = said.hard(), said.logits.shape[-1]
+    largest = -1 if hard is None else int(hard.max())
+    if largest >= given:
+        raise BadInput(f"{name} gives {given} logits, but {source.name} has the label {largest}, counted from 0; it must know all classes")
 
 
 def by_class(shown: Mapping[str, Predictions], names: Sequence[str]) -> list[dict[str, Any]] | None:

@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 COMPARED = ("accuracy", "macro_f1", "nll", "ece", "agreement", "parameters", "bytes", "flops")
+ABOUT = ("class", "samples")
+"""What a row of classes holds besides recalls."""
 TOLERANCE = 1e-6
 """Relative above 1, absolute below: what rounding in another order of sums may change."""
 
@@ -43,7 +45,7 @@ def _of_classes(report: Mapping[str, Any], per_class: Sequence[Mapping[str, Any]
     recorded = {row.get("class"): row for row in before if isinstance(row, Mapping)} if isinstance(before, list) else {}
     for row in per_class:
         then = recorded.get(row["class"], {})
-        yield from ((f"{model} recall of {row['class']}", then[model], row[model]) for model in row if model != "class" and model in then)
+        yield from ((f"{model} recall of {row['class']}", then[model], row[model]) for model in row if model in then and model not in ABOUT)
 
 
 def _same(before: Any, now: Any) -> bool:
