@@ -166,7 +166,7 @@ def test_all_generations_are_kept_and_their_ensemble_is_measured(tmp_path):
     words = {"recipe": "born-again", "generations": 2, "fit": {"steps": 3}, "out": tmp_path / "o", "options": QUIET}
     report = distill("cnn:width=2", "cnn:width=3", train_teacher=True, teacher_fit=Fit(steps=2), **words).report
     assert set(report["ensemble"]) == {"accuracy", "macro_f1", "nll", "ece", "agreement", "members", "mean"}
-        assert report["ensemble"]["members"] == ["generation-1", "generation-2"]
+    assert report["ensemble"]["members"] == ["generation-1", "generation-2"]
     kept = [model_from(tmp_path / "o/also" / f"generation-{n}", "teacher", data=data_from("digits"), seed=0).module for n in (1, 2)]
     product = model_from(tmp_path / "o", "teacher", data=data_from("digits"), seed=0).module
     assert torch.equal(kept[1].head.weight, product.head.weight)

@@ -61,9 +61,9 @@ def lineup(given: Sequence[Any], *, data: Any = None, teacher: Any = None, trust
     """
     if not given:
         raise BadInput("there is nothing to evaluate; name a model or a run")
-    run = _run(given[0]) if len(given) == 1 else None
+    run = run_at(given[0]) if len(given) == 1 else None
     report = None if run is None else numbers_of(run)
-    studied = sources.data_from(_data_of(given[0], trust_code) if data is None else data)
+    studied = sources.data_from(data_of(given[0], trust_code) if data is None else data)
     sources.check(studied)
     notes: list[str] = []
 
@@ -91,19 +91,23 @@ def lineup(given: Sequence[Any], *, data: Any = None, teacher: Any = None, trust
     return Lineup(studied, handles, reference, first, run, report, notes)
 
 
-def _run(given: Any) -> Path | None:
+def run_at(given: Any) -> Path | None:
     """The folder, where it is a run's."""
     folder = Path(given) if isinstance(given, (str, Path)) and str(given) and os.path.isdir(given) else None
     return folder if folder is not None and (folder / "config.yaml").is_file() else None
 
 
-def _data_of(given: Any, trust_code: bool) -> str:
-    """The data of the run that a model belongs to, as its config names them."""
+def data_of(given: Any, trust_code: bool = False) -> str:
+    """The data of the run that a model is, or belongs to, as its config names them.
+
+    Raises:
+        BadInput: it lies in no run, or its data were given in Python, or are code that is not trusted.
+    """
     path = Path(given) if isinstance(given, (str, Path)) and str(given) and os.path.exists(given) else None
     around = [] if path is None else [path, *path.absolute().parents[:ABOVE]]
     run = next((folder for folder in around if (folder / "config.yaml").is_file()), None)
     if run is None:
-        raise BadInput("on which data to evaluate is not known, since the first model lies in no run; give --data DATA")
+        raise BadInput(f"on which data is not known, since {str(given)[:200]!r} lies in no run; give --data DATA")
     spec = read_config(run).get("data", "digits")
     if not isinstance(spec, str) or spec.startswith("<"):
         raise BadInput(f"the data of {run} were given in Python; give --data DATA, or in Python data=...")
