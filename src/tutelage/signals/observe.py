@@ -24,11 +24,15 @@ class _Enough(BaseException):
     """All taps have been seen. Not an Exception, so that a model's own `except Exception` lets it through."""
 
 
+LAZY = getattr(torch, "_lazy_clone", None)
+"""Not promised by torch: where a release lacks it, tensors are copied."""
+
+
 def _as_it_is(tensor: Tensor) -> Tensor:
     """The tensor as it is now, though a later module may write into it (`ReLU(inplace=True)`)."""
-    if tensor.is_cpu and not torch.compiler.is_compiling():
+    if LAZY is not None and tensor.is_cpu and not torch.compiler.is_compiling():
         try:
-            return torch._lazy_clone(tensor)  # shares the memory until somebody writes into it; only then it is copied
+            return LAZY(tensor)  # shares the memory until somebody writes into it; only then it is copied
         except RuntimeError:  # memory that is not torch's own, such as NumPy's
             pass
     return tensor.clone()
