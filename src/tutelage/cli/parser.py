@@ -8,8 +8,10 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import jsonargparse
+import yaml
 
 from tutelage.errors import BadInput, nearest
+from tutelage.jobs.foreign import refuse_growth
 
 _TYPES = {
     "float": "a number",
@@ -27,6 +29,18 @@ _UNION = re.compile(r"Does not validate against any of the Union subtypes Subtyp
 _LITERAL = re.compile(r"Expected a typing\.Literal\[([^\]]*)\]")
 
 _OPTION = re.compile(r"--[a-zA-Z][\w.\-]*")
+
+
+_load = jsonargparse.get_loader("yaml")
+
+
+def _bounded(text: str) -> Any:
+    """What jsonargparse reads options and their files with, less what has no end."""
+    refuse_growth(text, "an option")
+    return _load(text)
+
+
+jsonargparse.set_loader("yaml", _bounded, (yaml.YAMLError,))
 
 
 class Parser(jsonargparse.ArgumentParser):

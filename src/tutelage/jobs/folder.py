@@ -16,6 +16,7 @@ import yaml
 from tutelage.data import Data
 from tutelage.errors import BadInput, Interrupted, MissingFile
 from tutelage.evaluation import size_of
+from tutelage.jobs.foreign import read_yaml
 from tutelage.signals import Model
 from tutelage.students import hf
 from tutelage.training.checkpoint import write_text_atomically
@@ -94,7 +95,9 @@ def read_settings(file: Path, name: str) -> dict[str, Any]:
     if not file.is_file():
         raise MissingFile(f"{name} does not exist")
     try:
-        settings = yaml.safe_load(file.read_text())
+        settings = read_yaml(file.read_text(), name)
+    except BadInput:
+        raise
     except RecursionError:
         raise BadInput(f"{name} is nested too deep to be read") from None
     except (yaml.YAMLError, ValueError) as error:
