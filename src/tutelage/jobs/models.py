@@ -145,7 +145,7 @@ def _from_folder(folder: Path, role: str, data: Data, trust_code: bool) -> Model
         spec = json.loads(file.read_text())["spec"]
         if not isinstance(spec, (str, type(None))):
             raise TypeError
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         raise BadInput(f"{file} is damaged: expected JSON with a 'spec'") from None
     if spec is None:
         raise BadInput(

@@ -89,7 +89,7 @@ def report(run: str | Path) -> Rebuilt:
     )
     try:
         page = render(contents)
-    except (KeyError, TypeError, IndexError, AttributeError) as error:
+    except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError, RecursionError) as error:
         raise BadInput(f"the files of {folder} do not fit together ({type(error).__name__}: {error}); {_again(folder)}") from error
     write_text_atomically(folder / "report.html", page)
     return Rebuilt(folder / "report.html", numbers, headline(numbers))
@@ -152,7 +152,7 @@ def _journals(folder: Path, config: Mapping[str, Any]) -> dict[str, list[dict[st
             name = "student" if below == folder else "alone" if below.name == "baseline" else below.name
             try:
                 lines = [json.loads(line) for line in file.read_text().splitlines()]
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise BadInput(f"{file} is damaged ({error}); delete it, and the report is made without its curves") from None
             found[name] = [line for line in lines if isinstance(line, dict)]
     return found
@@ -164,7 +164,7 @@ def _json(folder: Path, name: str, kind: type) -> Any:
         raise MissingFile(f"{file} is missing; {_again(folder)}")
     try:
         found = json.loads(file.read_text())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BadInput(f"{file} is damaged ({error}); {_again(folder)}") from None
     if not isinstance(found, kind):
         raise BadInput(f"{file} is damaged: expected a {kind.__name__}, found a {type(found).__name__}; {_again(folder)}")
