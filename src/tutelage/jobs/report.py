@@ -19,6 +19,7 @@ from tutelage.errors import BadInput, MissingFile
 from tutelage.evaluation import Predictions, headline
 from tutelage.evaluation.page import Contents, render
 from tutelage.jobs.folder import read_config
+from tutelage.jobs.foreign import refuse_links_out
 from tutelage.jobs.measurement import FORMAT, Findings
 from tutelage.training.checkpoint import write_text_atomically
 
@@ -74,7 +75,7 @@ def report(run: str | Path) -> Rebuilt:
 
     Raises:
         MissingFile: not a run folder, or something in it was deleted.
-        BadInput: the run is not finished, its report is of another format, or a file in it is damaged.
+        BadInput: the run is not finished, its report is of another format, a file in it is damaged, or a link leads out of it.
     """
     folder = Path(run)
     config = _config(folder)
@@ -98,6 +99,7 @@ def report(run: str | Path) -> Rebuilt:
 def _config(folder: Path) -> dict[str, Any]:
     if not folder.is_dir():
         raise MissingFile(f"run folder {folder} does not exist")
+    refuse_links_out(folder)  # the page would tell what they lead to
     if not (folder / "config.yaml").is_file():
         above = folder.resolve().parent
         inside = (above / "config.yaml").is_file() and (folder / "model").is_dir()
