@@ -12,6 +12,7 @@ from torch import nn
 
 import tutelage
 from tutelage import Data, Fit, Model, RunOptions, Table
+from tutelage.cli.main import main
 from tutelage.errors import BadInput, MissingFile, TutelageError
 from tutelage.evaluation import cost
 from tutelage.jobs.distill import distill
@@ -286,6 +287,28 @@ def test_a_run_that_is_not_finished_says_how_to_go_on(copy):
     (copy / "report.json").unlink()
     with pytest.raises(BadInput, match="not finished; go on with: tutelage distill --resume"):
         evaluate(copy)
+
+
+DAMAGED = {
+    "models that are no names": {"models": [["x"], 3]},
+    "a model of which nothing is said": {"models": ["teacher", "student", "other"]},
+    "a teacher that is a number": {"teacher": 3},
+    "members that are none": {"ensemble": {"members": 3}, "models": ["teacher", "alone", "student", "ensemble"]},
+    "a mean that is none": {"ensemble": {"members": ["alone"], "mean": []}, "models": ["teacher", "alone", "student", "ensemble"]},
+    "classes that are none": {"per_class": [3, {"class": ["x"]}, {}]},
+    "numbers that are none": {"student": {"accuracy": "much", "nll": [1]}},
+    "another format": {"format": 3},
+}
+
+
+@pytest.mark.parametrize("case", DAMAGED)
+def test_a_damaged_report_is_refused_or_contradicted(case, copy, capsys):
+    """By a sentence, never by a stack of frames."""
+    file = copy / "report.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **DAMAGED[case]}))
+    code, shown = main(["evaluate", str(copy)]), capsys.readouterr()
+    assert (code, shown.err.count("\n")) in ((0, 0), (2, 1))
+    assert code == 2 or "not those of report.json" in shown.out or "All " in shown.out
 
 
 def test_a_config_that_names_code_is_asked_about(copy, tmp_path):

@@ -62,7 +62,7 @@ def lineup(given: Sequence[Any], *, data: Any = None, teacher: Any = None, trust
     if not given:
         raise BadInput("there is nothing to evaluate; name a model or a run")
     run = run_at(given[0]) if len(given) == 1 else None
-    report = None if run is None else numbers_of(run)
+    report = None if run is None else _report(run)
     studied = sources.data_from(data_of(given[0], trust_code) if data is None else data)
     sources.check(studied)
     notes: list[str] = []
@@ -95,6 +95,17 @@ def run_at(given: Any) -> Path | None:
     """The folder, where it is a run's."""
     folder = Path(given) if isinstance(given, (str, Path)) and str(given) and os.path.isdir(given) else None
     return folder if folder is not None and (folder / "config.yaml").is_file() else None
+
+
+def _report(run: Path) -> dict[str, Any]:
+    """The content of report.json, as far as it is used here."""
+    report = numbers_of(run)
+    for name in [*report["models"], *report["teachers"]]:
+        if not isinstance(name, str) or not isinstance(report.get(name), dict):
+            raise BadInput(
+                f"{run / 'report.json'} is damaged: it says nothing of its model {name!r}; tutelage distill --resume {run} mends it"
+            )
+    return report
 
 
 def data_of(given: Any, trust_code: bool = False) -> str:
@@ -144,10 +155,10 @@ def _of_run(
                 raise
             notes.append(f"{name} is left out: {error}.")
     for name in report["models"]:
-        about = report.get(name)
-        if name in places or not isinstance(about, Mapping):
+        about = report[name]
+        if name in places:
             continue
-        members = [found.get(str(member)) for member in about.get("members") or ()]
+        members = [found.get(str(member)) for member in _named(about)]
         single = [Frozen(each) for each in members if isinstance(each, Model)]
         if single and len(single) == len(members):
             found[name] = Ensemble(single, about.get("mean", "probability"))
@@ -156,10 +167,16 @@ def _of_run(
     return found
 
 
+def _named(about: Mapping[str, Any]) -> list[Any]:
+    """The members of an ensemble by name; none where the report does not say."""
+    members = about.get("members")
+    return members if isinstance(members, list) else []
+
+
 def _teachers(run: Path, report: Mapping[str, Any], trust_code: bool) -> dict[str, Any]:
     """What makes each of a run's teachers: the folder that it was trained into, or what the config names."""
     config = read_config(run)
-    here = [role for role in report["teachers"] if "updates" in (report.get(role) or {})]
+    here = [role for role in report["teachers"] if "updates" in report[role]]
     places: dict[str, Any] = {}
     for role in report["teachers"]:
         if role in here:

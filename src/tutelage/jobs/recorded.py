@@ -42,9 +42,9 @@ def _of_models(report: Mapping[str, Any], numbers: Mapping[str, Mapping[str, Any
 
 def _of_classes(report: Mapping[str, Any], per_class: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, Any, Any]]:
     before = report.get("per_class")
-    recorded = {row.get("class"): row for row in before if isinstance(row, Mapping)} if isinstance(before, list) else {}
+    recorded = {str(row.get("class")): row for row in before if isinstance(row, Mapping)} if isinstance(before, list) else {}
     for row in per_class:
-        then = recorded.get(row["class"], {})
+        then = recorded.get(str(row["class"]), {})
         yield from ((f"{model} recall of {row['class']}", then[model], row[model]) for model in row if model in then and model not in ABOUT)
 
 
