@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 
@@ -13,10 +14,12 @@ from torch import nn
 import tutelage
 from tutelage import Data, Fit, Model, RunOptions, Table
 from tutelage.cli.main import main
+from tutelage.data import Augmented
 from tutelage.errors import BadInput, MissingFile, TutelageError
 from tutelage.evaluation import cost
 from tutelage.jobs.distill import distill
 from tutelage.jobs.evaluate import evaluate
+from tutelage.jobs.sources import data_from
 
 QUIET = RunOptions(quiet=True)
 SHORT = {"steps": 3, "batch_size": 8}
@@ -177,6 +180,20 @@ def test_among_several_models_a_run_stands_for_its_student(done):
     assert [each["second"] for each in found.comparisons] == list(found.models)[1:]
     assert found.comparisons[0]["accuracy"] == found.comparisons[1]["accuracy"]
     assert found.comparisons[0]["p_holm"] >= found.comparisons[0]["p"]
+
+
+def test_all_samples_are_measured_as_they_are_when_asked_for():
+    """New samples belong to no split; a share of them alone would be measured by default. Training's augmentation is no part of them."""
+    data = data_from("digits")
+    net = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    found = evaluate(net, data=data, split="all")
+    assert (found.split, found.samples) == ("all", 1797)
+    splits = (data.train, data.validation, data.test)
+    right = [(net(each.batch(torch.arange(len(each)))["x"]).argmax(-1) == each.labels()).sum() for each in splits]
+    assert found.models[next(iter(found.models))]["accuracy"] == pytest.approx(float(sum(right)) / 1797)
+    changed = dataclasses.replace(data, train=Augmented(data.train, "shift=3"))
+    again = evaluate(net, data=changed, split="train").models
+    assert next(iter(again.values()))["nll"] == next(iter(evaluate(net, data=data, split="train").models.values()))["nll"]
 
 
 def test_models_given_in_python_on_data_given_in_python(table):

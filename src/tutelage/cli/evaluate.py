@@ -19,12 +19,13 @@ examples:
   tutelage evaluate runs/first
   tutelage evaluate runs/first runs/second --out both.json
   tutelage evaluate runs/first/exported/onnx runs/first --teacher runs/first/teacher
-  tutelage evaluate student.onnx --data csv:mails.csv --data.label kind
+  tutelage evaluate student.onnx --data csv:new-mails.csv --data.label kind --split all
 
 One run alone stands for all of its models, as in its report: they are measured on the run's data, and their
 numbers are held against report.json. Among several models, a run stands for its student. Without --data, the
 data are those of the run, or of the run in whose folder the first model lies. The first model, or the student of
-a run, is compared with each other.
+a run, is compared with each other. What comes without splits is cut as in `tutelage distill`; --split all
+measures on the whole of it.
 
 Intervals are over samples, at 95 %; they know nothing of other seeds of a training. Those of accuracy, agreement
 and recall are exact (Clopper-Pearson); those of macro F1, nats and calibration error come from 1000 draws of the
@@ -48,7 +49,9 @@ def run(words: Sequence[str]) -> int:
     parser.epilog = EXAMPLES
     parser.add_argument("models", nargs="+", type=str, metavar="MODEL_OR_RUN", help="a run folder, or any model that distill takes")
     parser.add_argument("--data", type=str, metavar="DATA", help="what is measured on, as in `tutelage distill`; default: that of the run")
-    parser.add_argument("--split", type=str, metavar="SPLIT", help="train, validation or test; default: test where there is one")
+    parser.add_argument(
+        "--split", type=str, metavar="SPLIT", help="train, validation, test, or all of them; default: test where there is one"
+    )
     parser.add_argument("--teacher", type=str, metavar="MODEL_OR_RUN", help="with whose answers the models' are compared")
     parser.add_argument("--seed", type=int, default=0, help="of what the intervals draw")
     parser.add_argument("--device", type=str, default="auto", help="where to compute: auto takes an accelerator where there is one, or cpu")

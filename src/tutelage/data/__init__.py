@@ -8,6 +8,7 @@ from tutelage.data.fashion_mnist import fashion_mnist
 from tutelage.data.files import csv, jsonl, parquet
 from tutelage.data.folder import folder
 from tutelage.data.hub import from_datasets, hf, is_hf
+from tutelage.data.joined import Joined
 from tutelage.data.order import Order
 from tutelage.data.source import Data, Images, Indexed, Source, Table, kind_of
 from tutelage.data.split import completed, stratified
@@ -25,6 +26,7 @@ __all__ = [
     "Data",
     "Images",
     "Indexed",
+    "Joined",
     "Order",
     "Source",
     "Table",

@@ -13,7 +13,7 @@ from typing import Any, Literal, get_args
 
 import torch
 
-from tutelage.data import Data, Source
+from tutelage.data import Augmented, Data, Joined, Source
 from tutelage.errors import BadInput, nearest
 from tutelage.evaluation import Predictions, difference, processor
 from tutelage.evaluation.bootstrap import Drawn, calibration_interval, draw, interval
@@ -28,7 +28,7 @@ from tutelage.jobs.taps import check_classes
 from tutelage.signals import Model
 
 FORMAT = 1
-Split = Literal["train", "validation", "test"]
+Split = Literal["train", "validation", "test", "all"]
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,8 @@ def evaluate(
             weights=FILE, file.py:function, or in Python a module or Model. One run alone stands for all of its models, as in its report,
             and its numbers are held against report.json; among several models, a run stands for its student.
         data: what is measured on, as for `distill`; default: the data of the run, or of the run in whose folder the first model lies.
-        split: train, validation or test; default: test where there is one, else validation, else train.
+        split: train, validation, test, or all of them together (new samples that no model was trained on); default: test where there is
+            one, else validation, else train.
         teacher: with whose answers the models' are compared; default: the run's own, or none.
         seed: of what the intervals draw.
         device: auto, or cpu.
@@ -147,9 +148,12 @@ def evaluate(
 def _split(data: Data, wanted: str | None) -> tuple[str, Source]:
     if wanted is None:
         return last_split(data)
-    source = getattr(data, wanted)
+    there = {name: each for name in ("train", "validation", "test") if (each := getattr(data, name)) is not None}
+    there = {name: each.source if isinstance(each, Augmented) else each for name, each in there.items()}  # samples as they are
+    if wanted == "all":
+        return "all", Joined(list(there.values()), data.name)
+    source = there.get(wanted)
     if source is None:
-        there = [name for name in get_args(Split) if getattr(data, name) is not None]
         raise BadInput(f"{data.name} has no split {wanted!r}; it has {', '.join(there)}")
     return wanted, source
 
