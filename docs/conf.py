@@ -24,9 +24,10 @@ version = release = tutelage.__version__
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_design", "sphinx_copybutton"]
 exclude_patterns = ["benchmarks.md"]  # included by a page that is there without it, too
 nitpicky = True  # a name that leads nowhere is an error; what is not ours is let through in `outside`
+smartquotes = False  # messages stand as they are printed
 default_role = "code"  # docstrings put names into single backticks
 
-myst_enable_extensions = ["colon_fence", "deflist", "attrs_block", "attrs_inline"]
+myst_enable_extensions = ["colon_fence", "deflist", "fieldlist", "attrs_block", "attrs_inline"]
 myst_heading_anchors = 3
 
 autodoc_member_order = "bysource"

@@ -50,15 +50,15 @@ def page(name: str, function: Callable[..., Any]) -> str:
         paper = known.paper
         parts.append(f"*{escaped(paper.authors)}*, [{escaped(paper.title)}]({paper.url}), {paper.year}.")
     parts.append(escaped(about.text))
-    facts = {"Matches": known.matches, "Asks": teachers(function), "Alias": known.alias}
+    facts = {"Matches": known.matches, "Asks": teachers(function).removeprefix("with "), "Alias": known.alias}
     facts |= {title: about.sections.get(title) for title in ("Data", "Cost")}
-    parts += [f"**{title}**\n: {escaped(text)}" for title, text in facts.items() if text]
+    parts.append("\n".join(f":{title}: {_begun(escaped(text))}" for title, text in facts.items() if text))
     parts += ["## Use it", f"```console\n$ {command(name, function)}\n```", "## Knobs"]
     parts += [_knob(key, parameter, about.arguments.get(key, "")) for key, parameter in knobs(function).items()]
     if "Default" in about.sections:
         parts.append(f"*Where the defaults come from:* {escaped(about.sections['Default'])}")
     if "Relations" in about.sections:
-        parts += ["## Relations", escaped(about.sections["Relations"])]
+        parts += ["## Relations", _begun(escaped(about.sections["Relations"]))]
     parts.append("## Results")
     if known.paper:
         parts.append(f"**The paper's claim**\n: {escaped(known.paper.claim)}")
@@ -77,15 +77,19 @@ def command(name: str, function: Callable[..., Any]) -> str:
     """A command that runs the recipe on the digits."""
     asked = {"teacher": "--teacher cnn:width=32 --train-teacher ", "student": "--student cnn:width=8 "}
     words = "".join(asked.get(role, "") for role in roles(function))
-    return f"tutelage distill --recipe {name} {words}--data digits"
+    return f"tutelage distill --recipe {name} \\\n    {words}--data digits"
 
 
 def _knob(name: str, parameter: inspect.Parameter, said: str) -> str:
-    text = escaped(said).rstrip(".")
-    text = text[:1].upper() + text[1:] + "."
+    text = escaped(said).rstrip(".") + "."
     if isinstance(parameter.default, Fit):
         fit = parameter.default
         duration = f"{fit.epochs:g} epochs" if fit.epochs is not None else f"{fit.steps} steps"
         return f"`--{name.replace('_', '-')}.KNOB`\n: {text} Default: {duration}; all of its knobs: {{py:class}}`tutelage.training.Fit`."
     default = default_of(parameter)
     return f"`--{name.replace('_', '-')}`\n: {text}" + (f" Default: `{default}`." if default else "")
+
+
+def _begun(text: str) -> str:
+    """A sentence with its capital; names of code stay as they are."""
+    return text[:1].upper() + text[1:]

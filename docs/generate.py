@@ -74,7 +74,7 @@ def commands() -> str:
                 "[gallery](../gallery.md) lists them, and so does `tutelage distill --recipe NAME --help`."
             )
         for title, options in _groups(parser):
-            parts += [f"### {title.capitalize()} of {verb}" if title else "", *options]
+            parts += [f"### {title}" if title else "", *options]
         if parser.epilog:
             parts.append(f"```text\n{parser.epilog.strip()}\n```")
     return "\n\n".join(filter(None, parts)) + "\n"
@@ -102,8 +102,17 @@ def _groups(parser: Parser) -> Iterator[tuple[str, list[str]]]:
     for group in parser._action_groups:
         options = [_option(a) for a in group._group_actions if a.help != "==SUPPRESS==" and a.dest not in ("help", "print_config")]
         if options:
-            title = group.title or ""
-            yield ("" if title in ("positional arguments", "options") else title), options
+            yield _title(group), options
+
+
+def _title(group: Any) -> str:
+    """What a group of options is called: its own title, or for a bundle of knobs what it is for."""
+    first, title = group._group_actions[-1].dest, group.title or ""
+    if "." in first:
+        return f"Training: --{first.partition('.')[0].replace('_', '-')}"
+    if title in ("positional arguments", "options"):
+        return ""
+    return title if len(title) < 40 else "Knobs of hinton-kd"
 
 
 def _option(action: Any) -> str:
@@ -113,24 +122,17 @@ def _option(action: Any) -> str:
     value = "" if flag or not action.option_strings else f" {action.metavar or action.dest.rpartition('.')[2].upper()}"
     if type(action).__name__ == "ActionYesNo" and action.default is True:
         named.append(f"--no-{named[0].removeprefix('--')}")
-    choices = _choices(action)
     said = _sentence(escaped(" ".join((action.help or "").split()))) or "."
     default = action.default
-    if default not in (None, "==SUPPRESS==", False, True, "", (), []):
+    if not (default is None or isinstance(default, bool) or default in ("==SUPPRESS==", "", (), [])):
         said += f" Default: `{default}`."
     term = " or ".join(f"`{n}{value}`" for n in named)
-    return f"{term}\n: {said}{choices}"
-
-
-def _choices(action: Any) -> str:
-    kind = str(getattr(action, "_typehint", ""))
-    found = re.search(r"Literal\[([^\]]*)\]", kind)
-    return " One of " + ", ".join(f"`{c.strip(' ' + chr(39))}`" for c in found.group(1).split(",")) + "." if found else ""
+    return f"{term}\n: {said}"
 
 
 def _sentence(text: str) -> str:
     text = text.strip().rstrip(".")
-    return text[:1].upper() + text[1:] + "." if text else ""
+    return f"{text}." if text else ""
 
 
 def _options(function: Callable[..., Any], prefix: str, leave_out: tuple[str, ...] = ()) -> str:
