@@ -24,6 +24,7 @@ version = release = tutelage.__version__
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_design", "sphinx_copybutton"]
 exclude_patterns = ["benchmarks.md"]  # included by a page that is there without it, too
 nitpicky = True  # a name that leads nowhere is an error; what is not ours is let through in `outside`
+nitpick_ignore = [("py:class", f"tutelage.objectives.targets.{name}") for name in ("LabelMix", "PermutedDark")]  # built by functions
 smartquotes = False  # messages stand as they are printed
 default_role = "code"  # docstrings put names into single backticks
 
@@ -31,7 +32,9 @@ myst_enable_extensions = ["colon_fence", "deflist", "fieldlist", "attrs_block", 
 myst_heading_anchors = 3
 
 autodoc_member_order = "bysource"
-autodoc_typehints = "none"
+autodoc_typehints = "description"
+autodoc_typehints_description_target = "documented_params"
+autodoc_typehints_format = "short"
 autodoc_class_signature = "mixed"
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True

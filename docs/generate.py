@@ -67,14 +67,14 @@ def commands() -> str:
     parts.append("```console\n$ tutelage --help\n" + _printed(["--help"]) + "```")
     for verb, summary in COMMANDS.items():
         parser = parser_of(verb)
-        parts += [f"## tutelage {verb}", _sentence(summary), f"```text\n{_usage(parser)}\n```"]
+        parts += [f"## tutelage {verb}", _begun(_sentence(summary)), f"```text\n{_usage(parser)}\n```"]
         if verb == "distill":
             parts.append(
                 "These are the options with the default recipe, `hinton-kd`. Another recipe has other roles and knobs: the "
                 "[gallery](../gallery.md) lists them, and so does `tutelage distill --recipe NAME --help`."
             )
         for title, options in _groups(parser):
-            parts += [f"### {title}" if title else "", *options]
+            parts += [f"### {_begun(title)}" if title else "", *options]
         if parser.epilog:
             parts.append(f"```text\n{parser.epilog.strip()}\n```")
     return "\n\n".join(filter(None, parts)) + "\n"
@@ -128,6 +128,10 @@ def _option(action: Any) -> str:
         said += f" Default: `{default}`."
     term = " or ".join(f"`{n}{value}`" for n in named)
     return f"{term}\n: {said}"
+
+
+def _begun(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def _sentence(text: str) -> str:
