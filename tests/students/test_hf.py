@@ -115,12 +115,12 @@ def test_what_is_written_is_a_folder_of_its_own(tmp_path, texts, images, kind):
     folder = hub.bert(tmp_path / "m") if kind == "text" else hub.vit(tmp_path / "m")
     model = model_from(f"hf:{folder}:max_length=16" if kind == "text" else f"hf:{folder}", "student", data=data, seed=3)
     expected = logits(model, data)
-    write_model(tmp_path / "run", model, data.classes)
+    write_model(tmp_path / "run", model, data)
     folder.rename(tmp_path / "gone")
     again = model_from(tmp_path / "run", "teacher", data=data, seed=9)
     assert again.trained
     torch.testing.assert_close(logits(again, data), expected, rtol=0, atol=0)
-    write_model(tmp_path / "second", again, data.classes)
+    write_model(tmp_path / "second", again, data)
     third = model_from(tmp_path / "second", "teacher", data=data, seed=9)
     assert torch.equal(logits(third, data), expected)
     auto = transformers.AutoModelForSequenceClassification if kind == "text" else transformers.AutoModelForImageClassification

@@ -64,7 +64,7 @@ def test_a_run_s_product_comes_back_with_its_own_weights(stand_in, images, tmp_p
     model = model_from(spec, "student", data=images, seed=0)
     with torch.no_grad():
         model.module[2].weight.fill_(3.0)
-    write_model(tmp_path / "run", model, images.classes)
+    write_model(tmp_path / "run", model, images)
     stand_in.clear()
     again = model_from(tmp_path / "run", "teacher", data=images, seed=1)
     assert again.trained

@@ -7,6 +7,8 @@ import torch
 from tutelage.data.source import Data, Table
 from tutelage.data.split import completed
 
+PREPARED = {"kind": "images", "channels": 1, "height": 8, "width": 8, "divided_by": 16}
+
 
 def digits(seed: int = 0, train: float = 0.5, validation: float = 0.15) -> Data:
     """Load the digits, split by class.
@@ -27,4 +29,4 @@ def digits(seed: int = 0, train: float = 0.5, validation: float = 0.15) -> Data:
     images = torch.from_numpy(bunch.images).float().div(16).unsqueeze(1)
     whole = Table({"x": images, "y": torch.from_numpy(bunch.target).long()}, "digits")
     names = tuple(str(d) for d in range(10))
-    return completed({"train": whole}, classes=names, name="digits", train=train, validation=validation, seed=seed)
+    return completed({"train": whole}, classes=names, name="digits", train=train, validation=validation, seed=seed, prepared=PREPARED)

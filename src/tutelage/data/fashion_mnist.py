@@ -60,9 +60,11 @@ def fashion_mnist(folder: str = str(DEBIAN), samples: int | None = None, validat
                 share = wanted / len(labels)
                 table = table.rows(stratified(columns["y"], [share, 1 - share], seed)[0], table.name)
         tables[split] = table
-    return augmented(completed(tables, classes=CLASSES, name="fashion-mnist", validation=validation, seed=seed), augment)
+    made = completed(tables, classes=CLASSES, name="fashion-mnist", validation=validation, seed=seed, prepared=PREPARED)
+    return augmented(made, augment)
 
 
+PREPARED = {"kind": "images", "channels": 1, "height": 28, "width": 28, "divided_by": 255}
 STEMS = (("train", "train"), ("test", "t10k"))
 
 

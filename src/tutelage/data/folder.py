@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -69,7 +70,8 @@ def folder(
         y = torch.tensor([label for _, label in found])
         own = [f for f, _ in found]
         splits[split] = source_of(own, y, ids, look, f"{name}/{split}", at_once=fit_in_memory(len(every), look))
-    made = completed(splits, classes=classes, name=name, train=train, validation=validation, seed=seed, rare=rare)
+    cut: dict[str, Any] = {"train": train, "validation": validation, "seed": seed, "rare": rare}
+    made = completed(splits, classes=classes, name=name, prepared=look.prepared, **cut)
     return augmented(made, augment)
 
 

@@ -75,18 +75,18 @@ def data_of(
         made["y"], classes = classes_of(whole[label], name, classes)
     if words:
         made |= _texts(whole, words)
-    plain = 0
+    prepared: dict[str, Any] = {"kind": "text", "columns": words}
     if numbers:
-        made["x"], plain = _features(whole, numbers, name)
+        made["x"], columns_read = _features(whole, numbers, name)
+        prepared = {"kind": "table", "columns": columns_read}
     table = Table(made, name)
     splits: dict[str, Source] = {}
     for part in ("train", "validation", "test"):
         if (origin == part).any():  # a split whose rows were all dropped is cut anew
             splits[part] = table.rows(torch.from_numpy((origin == part).nonzero()[0]), f"{name}/{part}")
-    data = completed(
-        splits, classes=classes if label else (), name=name, train=train, validation=validation, seed=seed, rare=rare if label else "keep"
-    )
-    return _standardised(data, plain) if numbers else data
+    cut: dict[str, Any] = {"train": train, "validation": validation, "seed": seed, "rare": rare if label else "keep"}
+    data = completed(splits, classes=classes if label else (), name=name, prepared=prepared, **cut)
+    return _standardised(data) if numbers else data
 
 
 def _one_role(named: Sequence[str], name: str) -> None:
@@ -216,9 +216,12 @@ def _texts(frame: Any, words: Sequence[str]) -> dict[str, list[str]]:
     return {"text": [" ".join(parts) for parts in zip(*read, strict=True)]}
 
 
-def _features(frame: Any, numbers: Sequence[str], name: str) -> tuple[Tensor, int]:
-    """Numbers first, then a column for each word of each category, in double; and how many of the columns are plain numbers."""
-    plain, marks = [], []
+def _features(frame: Any, numbers: Sequence[str], name: str) -> tuple[Tensor, list[dict[str, Any]]]:
+    """Numbers first, then a column for each word of each category, in double; and the columns in that order, as `Columns` has them."""
+    plain: list[np.ndarray] = []
+    marks: list[np.ndarray] = []
+    read: list[dict[str, Any]] = []
+    worded: list[dict[str, Any]] = []
     for column in numbers:
         values = frame[column]
         if _is_number(values):
@@ -226,17 +229,22 @@ def _features(frame: Any, numbers: Sequence[str], name: str) -> tuple[Tensor, in
             if np.isinf(array).any():
                 raise BadInput(f"column {column!r} of {name} holds infinite values; mend the file, or leave it out with --data.columns")
             plain.append(array)
+            read.append({"column": column})
         else:
             said = values.astype(object).where(values.notna(), "missing").astype(str)
-            marks += [(said == word).to_numpy().astype(np.float64) for word in sorted(set(said))]
-    return torch.from_numpy(np.stack([*plain, *marks], 1)), len(plain)
+            words = sorted(set(said))
+            marks += [(said == word).to_numpy().astype(np.float64) for word in words]
+            worded.append({"column": column, "words": words})
+    return torch.from_numpy(np.stack([*plain, *marks], 1)), [*read, *worded]
 
 
-def _standardised(data: Data, plain: int) -> Data:
+def _standardised(data: Data) -> Data:
     """Scale the plain numbers by training's mean and deviation, and put the mean where a value is missing.
 
     A column that is constant in training is only centred. A word that training lacks is marked nowhere: nothing is learnt about it.
     """
+    columns = data.prepared["columns"]
+    plain = sum("words" not in c for c in columns)
     splits = {s: getattr(data, s) for s in ("train", "validation", "test")}
     x_NF = splits["train"].columns["x"][:, :plain]
     top_F = x_NF.nan_to_num(nan=-torch.inf).amax(0).nan_to_num(neginf=0.0)
@@ -251,4 +259,8 @@ def _standardised(data: Data, plain: int) -> Data:
         return Table({**table.columns, "x": torch.cat([numbers_NF, x_NF[:, plain:] * seen_F], 1).float()}, table.name)
 
     train, validation, test = map(scaled, splits.values())
-    return dataclasses.replace(data, train=train, validation=validation, test=test)
+    scales, seen = zip(columns, mean_F.tolist(), spread_F.tolist(), strict=False), iter(seen_F.tolist())
+    numbers = [{**column, "mean": mean, "spread": spread} for column, mean, spread in scales]
+    worded = [{**column, "words": [word if next(seen) else None for word in column["words"]]} for column in columns[plain:]]
+    prepared = {**data.prepared, "columns": [*numbers, *worded]}
+    return dataclasses.replace(data, train=train, validation=validation, test=test, prepared=prepared)

@@ -161,7 +161,7 @@ def _images(
         rows = slice(first, first + len(own))
         first += len(own)
         made[split] = source_of(own, y[rows], ids[rows], look, f"{name}/{split}", at_once=at_once)
-    return completed(made, classes=tuple(classes), name=name, **cut)
+    return completed(made, classes=tuple(classes), name=name, prepared=look.prepared, **cut)
 
 
 def _encoded(part: Any, column: str) -> Any:

@@ -83,6 +83,12 @@ class Look:
         """Of one image, (C, H, W)."""
         return (3 if self.colour else 1, self.height, self.width)
 
+    @property
+    def prepared(self) -> dict[str, Any]:
+        """How files become images, as plain values."""
+        channels, height, width = self.shape
+        return {"kind": "images", "channels": channels, "height": height, "width": width, "side": self.side, "divided_by": 255}
+
     def read(self, file: File) -> np.ndarray:
         """An image as uint8 (C, H, W), turned as its camera was held, transparency laid on white.
 

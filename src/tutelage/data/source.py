@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -282,6 +282,8 @@ class Data:
         test: what is reported.
         classes: names of the classes, in the order of the label numbers; empty for other tasks.
         name: how tables call it.
+        prepared: how raw rows or files became these columns, as plain values with a `kind`: what a model needs to know that is to be used
+            on new ones.
 
     Raises:
         BadInput: a label outside the classes.
@@ -292,6 +294,7 @@ class Data:
     test: Source | None = None
     classes: Sequence[str] = ()
     name: str = "data"
+    prepared: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for split, source in (("train", self.train), ("validation", self.validation), ("test", self.test)):

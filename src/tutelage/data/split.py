@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -73,6 +73,7 @@ def completed(
     validation: float = 0.15,
     seed: int = 0,
     rare: Rare = "refuse",
+    prepared: Mapping[str, Any] | None = None,
 ) -> Data:
     """Make Data of what splits there are: those that are missing are cut from training, by class.
 
@@ -85,6 +86,7 @@ def completed(
         seed: of the cut, apart from a run's seed, so that a teacher and its student agree on what is test.
         rare: a class with too few training samples for each split, or with none in a given validation split, is refused, or dropped from
             all splits, or kept where it is. Test samples decide nothing here. A kept class with one sample is trained on.
+        prepared: how raw samples became these, see `Data`.
 
     Raises:
         BadInput: shares that leave a split empty, a class that training lacks and another split has, or a rare class.
@@ -107,7 +109,7 @@ def completed(
         if short:
             raise BadInput(f"{name} has {len(whole)} samples, too few to cut {short[0]} from; give more, or another share")
         given |= {split: whole.rows(p, f"{name}/{split}") for split, p in zip(("train", *missing), parts, strict=True)}
-    return Data(given["train"], given["validation"], given["test"], tuple(classes), name)
+    return Data(given["train"], given["validation"], given["test"], tuple(classes), name, prepared or {})
 
 
 def _hard(source: Source) -> Tensor | None:

@@ -26,7 +26,12 @@ SECONDS = 1.0
 
 
 def size_of(module: nn.Module) -> dict[str, int]:
-    """Count a module's parameters (tied ones once) and the bytes of its parameters and buffers."""
+    """Count a module's parameters (tied ones once) and the bytes of its parameters and buffers.
+
+    A module whose numbers are not torch's says them itself, in an attribute `size`.
+    """
+    if not any(True for _ in module.parameters()) and isinstance(own := getattr(module, "size", None), dict):
+        return own
     parameters = list(module.parameters())
     size = sum(p.numel() * p.element_size() for p in parameters) + sum(b.numel() * b.element_size() for b in module.buffers())
     return {"parameters": sum(p.numel() for p in parameters), "bytes": size}
@@ -69,7 +74,7 @@ def costs(models: Mapping[str, Model], source: Source, *, device: torch.device |
                 with contextlib.suppress(Exception):  # whatever a user's model raises: what it cannot do stays unknown
                     ready[name] = model.module, model.inputs(placed)
                     if size == 1:
-                        found[name]["flops"] = forward_flops(*ready[name])
+                        found[name]["flops"] = forward_flops(*ready[name]) or None  # 0 where torch is not what computes
             times = _in_turns(ready, torch.device(device))
             for name in models:
                 found[name]["latency_ms"][f"batch_{size}"] = _summary(times[name]) if times.get(name) else None

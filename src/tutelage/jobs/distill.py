@@ -183,11 +183,11 @@ def _carry_out(
             print(f"{label}: {each.product.name}, {sum(s.updates() for s in each.parts)} updates", file=sys.stderr)
         train(each, runs[label])
         if accelerator.is_main_process:
-            folder.write_model(place if label == "student" else place / label, each.product, studied.classes)
+            folder.write_model(place if label == "student" else place / label, each.product, studied)
     if accelerator.is_main_process:
         for kept, thing in plan.also.items():
             if isinstance(thing, Model):
-                folder.write_model(place / "also" / kept, thing, studied.classes)
+                folder.write_model(place / "also" / kept, thing, studied)
     accelerator.wait_for_everyone()
     paper = function.about.paper  # type: ignore[attr-defined]
     source = None if paper is None else {"title": paper.title, "authors": paper.authors, "year": paper.year, "url": paper.url}

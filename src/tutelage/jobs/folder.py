@@ -125,8 +125,10 @@ def noting_failure(folder: Path, here: bool = True) -> Iterator[None]:
         raise
 
 
-def write_model(folder: Path, model: Model, classes: Sequence[str]) -> None:
+def write_model(folder: Path, model: Model, data: Data) -> None:
     """Write the bare model: `model/model.safetensors`, loadable without us, and `model/model.json`, which says how to build it.
+
+    It also says which classes the logits stand for, and how the rows or files that it was trained on were prepared.
 
     A Hugging Face model becomes a Hugging Face folder, with its config and its tokenizer or normalisation.
     """
@@ -144,7 +146,14 @@ def write_model(folder: Path, model: Model, classes: Sequence[str]) -> None:
     for made in sorted(beside.iterdir(), key=lambda f: f.name.startswith("model")):
         made.replace(target / made.name)
     beside.rmdir()
-    described = {"format": 1, "spec": model.spec, "name": model.name, **size_of(model.module), "classes": list(classes)}
+    described = {
+        "format": 1,
+        "spec": model.spec,
+        "name": model.name,
+        **size_of(model.module),
+        "classes": list(data.classes),
+        "prepared": dict(data.prepared),
+    }
     write_text_atomically(target / "model.json", json.dumps(described, indent=1))
 
 

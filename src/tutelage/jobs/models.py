@@ -21,7 +21,11 @@ from tutelage.data import Data, kind_of
 from tutelage.errors import BadInput, MissingFile, TutelageError, nearest
 from tutelage.jobs import specs
 from tutelage.signals import RESERVED, Model
+from tutelage.signals.columns import Columns
+from tutelage.signals.preprocessing import CODE, rebuilt
 from tutelage.students import hf, timm
+from tutelage.students.labels import check_order
+from tutelage.students.onnx import onnx
 from tutelage.usercode import function_in
 
 FILE = Path("model") / "model.json"
@@ -30,7 +34,7 @@ LARGEST = 1 << 24
 """No size of a built-in net is above this; with it, no product of two sizes overflows."""
 LIMITS = {"depth": 1000}
 """Sizes with a limit of their own: layers are built one by one."""
-EXPECTED = "a run folder, file.py:function, hf:FOLDER_OR_ID, timm:NAME, or one of " + ", ".join(students.__all__)
+EXPECTED = "a run folder, file.py:function, hf:FOLDER_OR_ID, timm:NAME, FILE.onnx, or one of " + ", ".join(students.__all__)
 
 
 def model_from(given: Any, role: str, *, data: Data, seed: int, trust_code: bool = False) -> Model:
@@ -57,10 +61,20 @@ def model_from(given: Any, role: str, *, data: Data, seed: int, trust_code: bool
     if spec and os.path.isdir(spec):  # a spec may be no path at all, which is no error here
         return _from_folder(Path(spec), role, data, trust_code)
     name, text = specs.divided(spec, LOCATED)
+    if name.endswith(".onnx") and not text:
+        return onnx(name, classes=data.classes, count=data.class_count())
     return _made(name, specs.options_in(text, spec), role, data, seed)
 
 
-def _made(name: str, options: dict[str, str], role: str, data: Data, seed: int, weights: Path | None = None) -> Model:
+def _made(
+    name: str,
+    options: dict[str, str],
+    role: str,
+    data: Data,
+    seed: int,
+    weights: Path | None = None,
+    inputs: Callable[..., Any] | None = None,
+) -> Model:
     kind = kind_of(data.train)
     located, _, where = name.partition(":")
     if located in LOCATED and where:
@@ -97,10 +111,23 @@ def _made(name: str, options: dict[str, str], role: str, data: Data, seed: int, 
             raise BadInput(f"{specs.write(name, chosen)} cannot be built: {type(error).__name__}: {error}") from error
 
     inputs_for = getattr(function, "inputs_for", None)
-    inputs = inputs_for(chosen) if inputs_for else getattr(function, "inputs", None)
+    inputs = inputs or (inputs_for(chosen) if inputs_for else getattr(function, "inputs", None))
     logits = getattr(function, "logits", None)
     spec = specs.write(name, chosen)
     return Model(make, name=name.rpartition(":")[2], seed=seed, weights=weights, spec=spec, inputs=inputs, logits=logits)
+
+
+def function_of(spec: str) -> tuple[Callable[..., Any], dict[str, Any]]:
+    """The function that makes a net, and what it is called with, of a spec as a handle has it.
+
+    Raises:
+        BadInput: a spec of another kind.
+    """
+    name, text = specs.divided(spec, LOCATED)
+    if name.partition(":")[0] in LOCATED and ".py:" not in name:
+        raise BadInput(f"{name} is made by another package, not by a function of a file; export it with --to onnx")
+    function = _function(name, "model")
+    return function, specs.typed(specs.options_in(text, spec), function, name)
 
 
 def _none_of(ours: set[str], options: Mapping[str, str], name: str) -> None:
@@ -135,31 +162,66 @@ def _weights(given: str, name: str) -> Path:
 
 
 def _from_folder(folder: Path, role: str, data: Data, trust_code: bool) -> Model:
-    file = folder / FILE
-    if not file.is_file():
+    file = next((f for f in (folder / FILE, folder / FILE.name) if f.is_file()), None)
+    if file is None:
         if (folder / "config.json").is_file():
             raise BadInput(f"{role} {str(folder)!r} is a Hugging Face folder; write hf:{folder}")
         unfinished = " (its run is not finished; go on with --resume)" if (folder / "config.yaml").is_file() else ""
-        raise MissingFile(f"{role} {str(folder)!r} holds no model: {file} is missing{unfinished}")
-    try:
-        spec = json.loads(file.read_text())["spec"]
-        if not isinstance(spec, (str, type(None))):
-            raise TypeError
-    except (ValueError, KeyError, TypeError):
-        raise BadInput(f"{file} is damaged: expected JSON with a 'spec'") from None
+        raise MissingFile(f"{role} {str(folder)!r} holds no model: {folder / FILE} is missing{unfinished}")
+    said = read_model(file)
+    spec = said["spec"]
+    check_order(said.get("classes"), data.classes, f"the {role} {str(folder)!r}")
+    if said.get("exported") == "onnx":
+        return onnx(str(file.with_name("model.onnx")), classes=data.classes, count=data.class_count())
     if spec is None:
         raise BadInput(
             f"the model of {folder} was given as a Python object, so it cannot be rebuilt by name; "
-            f"build it in Python and load {folder / 'model' / 'model.safetensors'}"
+            f"build it in Python and load {file.with_name('model.safetensors')}"
         )
     name, text = specs.divided(spec, LOCATED)
     options = specs.options_in(text, spec)
-    if name.startswith("hf:"):  # written whole into the run folder, tokenizer and all
+    if name.startswith("hf:"):  # written whole into the folder, tokenizer and all
         own = {k: v for k, v in options.items() if k in ("max_length", "size")}
         return _made(f"hf:{file.parent}", own, role, data, 0)
     if ".py:" in name and not trust_code:
         raise BadInput(f"{folder} names code to run, {name!r}; look at it, then allow it with --trust-code")
-    return _made(name, options, role, data, 0, file.parent / "model.safetensors")
+    inputs = _as_trained(said, data) or _as_exported(said, file)
+    if said.get("exported") and ".py:" in name:
+        name = f"{file.parent}/{name}"
+    return _made(name, options, role, data, 0, file.with_name("model.safetensors"), inputs)
+
+
+def read_model(file: Path) -> dict[str, Any]:
+    """What model.json says.
+
+    Raises:
+        BadInput: it is damaged.
+    """
+    try:
+        said = json.loads(file.read_text())
+        if not isinstance(said["spec"], (str, type(None))) or not isinstance(said.get("prepared") or {}, Mapping):
+            raise TypeError
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise BadInput(f"{file} is damaged: expected JSON with a 'spec'") from None
+    return said
+
+
+def _as_trained(said: Mapping[str, Any], data: Data) -> Columns | None:
+    """Numbers scaled as those that the model was trained on, where the data at hand are scaled otherwise; None where they are alike."""
+    trained, given = said.get("prepared") or {}, data.prepared
+    if trained.get("kind") != "table" or given.get("kind") != "table" or trained["columns"] == given["columns"]:
+        return None
+    return Columns(trained["columns"], given["columns"])
+
+
+def _as_exported(said: Mapping[str, Any], file: Path) -> Callable[..., Any] | None:
+    """The preprocessing that an exported folder describes, or holds as code; None for other folders."""
+    seen = said.get("preprocessing")
+    if not said.get("exported") or seen is None or ".py:" not in said["spec"]:
+        return None
+    if seen.get("kind") == CODE:
+        return function_in(f"{file.with_name('model.py')}:inputs")
+    return rebuilt(seen, lambda: None, str(file))
 
 
 def sizes(data: Data) -> dict[str, int]:

@@ -78,7 +78,7 @@ def report(run: str | Path) -> Rebuilt:
     """
     folder = Path(run)
     config = _config(folder)
-    numbers = _numbers(folder)
+    numbers = numbers_of(folder)
     contents = Contents(
         report=numbers,
         predictions=_predictions(folder, numbers),
@@ -106,7 +106,12 @@ def _config(folder: Path) -> dict[str, Any]:
     return read_config(folder)
 
 
-def _numbers(folder: Path) -> dict[str, Any]:
+def numbers_of(folder: Path) -> dict[str, Any]:
+    """The content of report.json.
+
+    Raises:
+        BadInput: the run is not finished, or the file is of another format or damaged.
+    """
     if not (folder / "report.json").is_file():
         raise BadInput(f"the run in {folder} is not finished; go on with: tutelage distill --resume {folder}")
     numbers = _json(folder, "report.json", dict)

@@ -24,7 +24,7 @@ LARGEST = 1 << 24
 """Bytes; a larger file is none of ours."""
 LARGE = 1e30
 """A number beyond this is none of ours."""
-OWN = frozenset({"model", "checkpoints", "stages", "trackers"})
+OWN = frozenset({"model", "checkpoints", "stages", "trackers", "exported"})
 """Folders of a run that hold no runs."""
 MARKS = frozenset({"environment.json", "metrics.jsonl", "failure.json", "model", "checkpoints", "stages"})
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -35,7 +36,7 @@ def data_from(given: Any) -> Data:
         options = specs.options_in(text, given)
         if ".py:" in name:
             made = data_from(_called(function_in(name), name, options))
-            return made if made.name != "data" else Data(made.train, made.validation, made.test, made.classes, given)
+            return made if made.name != "data" else dataclasses.replace(made, name=given)
         if name in BUILT_IN:
             return _called(BUILT_IN[name], name, options)
         if not path:

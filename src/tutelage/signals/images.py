@@ -79,6 +79,12 @@ class ImageInputs:
             said |= {"do_normalize": True, "image_mean": list(self.mean or (0.0,)), "image_std": list(self.std or (1.0,))}
         (folder / FILE).write_text(json.dumps(said, indent=1))
 
+    @property
+    def described(self) -> dict[str, Any]:
+        """As plain values, from which `preprocessing.rebuilt` makes it again."""
+        names = ("size", "mean", "std", "channels", "argument")
+        return {"kind": "images", **{n: list(v) if isinstance(v := getattr(self, n), tuple) else v for n in names}}
+
     def __call__(self, batch: Batch) -> tuple[Tensor] | dict[str, Tensor]:
         """What the model is called with."""
         x_BCHW = batch.get("x")

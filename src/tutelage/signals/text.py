@@ -39,6 +39,11 @@ class HashedWords:
                 f"HashedWords(buckets={self.buckets}, ngrams={self.ngrams}): expected at least 2 buckets and ngrams of at least 1"
             )
 
+    @property
+    def described(self) -> dict[str, Any]:
+        """As plain values, from which `preprocessing.rebuilt` makes it again."""
+        return {"kind": "hashed-words", "buckets": self.buckets, "ngrams": self.ngrams}
+
     def of(self, text: str) -> list[int]:
         """Buckets of one text: its single words in order, then its pairs, and so on; [0] where it has no word."""
         words = WORD.findall(text.lower())
@@ -66,7 +71,7 @@ class HashedWords:
             raise BadInput(f"column 'text' must hold strings, not {', '.join(sorted(wrong))}")
         each = [self.of(text) for text in texts]
         lengths = torch.tensor([0, *map(len, each)][: len(each)], dtype=torch.int64)
-        device = batch["id"].device
+        device = batch["id"].device if "id" in batch else None
         return {
             "ids": torch.tensor([i for ids in each for i in ids], dtype=torch.int64).to(device),
             "offsets": lengths.cumsum(0).to(device),

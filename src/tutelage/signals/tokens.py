@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -41,9 +42,18 @@ class Tokens:
             self._tokenizer = self._load()
         return self._tokenizer
 
+    @property
+    def described(self) -> dict[str, Any]:
+        """As plain values; the tokenizer's files lie beside them, see `save`."""
+        return {"kind": "tokens", "max_length": self.max_length}
+
     def save(self, folder: Path) -> None:
-        """Write the tokenizer's files."""
+        """Write the tokenizer's files; whoever asks it to cut texts without saying where gets them cut as here."""
         self.tokenizer.save_pretrained(folder)
+        config = folder / "tokenizer_config.json"
+        if config.is_file():
+            said = json.loads(config.read_text(encoding="utf8"))
+            config.write_text(json.dumps({**said, "model_max_length": self.max_length}, indent=2, ensure_ascii=False), encoding="utf8")
 
     def __call__(self, batch: Batch) -> dict[str, Tensor]:
         """What the model is called with: input_ids, attention_mask and what else its tokenizer makes, each (B, T)."""
@@ -56,7 +66,7 @@ class Tokens:
         rows = [self._known[k] for k in keys]
         if len(self._known) > REMEMBERED:
             self._known.clear()
-        return self._padded(rows, batch["id"].device)
+        return self._padded(rows, batch["id"].device if "id" in batch else None)
 
     def _split(self, keys: list[Any]) -> None:
         if not keys:
@@ -67,7 +77,7 @@ class Tokens:
         for row, key in enumerate(keys):
             self._known[key] = {name: made[name][row] for name in made}
 
-    def _padded(self, rows: list[dict[str, list[int]]], device: torch.device) -> dict[str, Tensor]:
+    def _padded(self, rows: list[dict[str, list[int]]], device: torch.device | None) -> dict[str, Tensor]:
         # up to a multiple of 8, so that there are few shapes to compile for
         longest = -(-max(1, *(len(r["input_ids"]) for r in rows)) // 8) * 8
         fill = {"input_ids": self.tokenizer.pad_token_id or 0}

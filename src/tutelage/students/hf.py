@@ -16,6 +16,7 @@ from tutelage.extras import needed
 from tutelage.signals import Model
 from tutelage.signals.images import ImageInputs
 from tutelage.signals.tokens import Tokens
+from tutelage.students.labels import check_order
 
 SAFE: dict[str, Any] = {"dtype": torch.float32, "trust_remote_code": False}
 HEADS = {"text": "AutoModelForSequenceClassification", "images": "AutoModelForImageClassification"}
@@ -72,14 +73,14 @@ def hf(
         pretrained = not place.is_dir() or any(place.glob("*.safetensors")) or any(place.glob("pytorch_model*.bin"))
     fits = pretrained and _has_head(config, count)
     if fits:
-        _check_order(config, classes, where)
+        check_order([str(config.id2label[i]) for i in sorted(config.id2label)], classes, f"hf:{where}")
     else:
         names = list(classes) or [str(i) for i in range(count)]
         config.num_labels = count
         config.id2label, config.label2id = dict(enumerate(names)), {n: i for i, n in enumerate(names)}
     inputs: Tokens | ImageInputs
     if kind == "text":
-        inputs = Tokens(lambda: _tokenizer(transformers, tokenizer or where, config.vocab_size), max_length)
+        inputs = Tokens(lambda: tokenizer_of(tokenizer or where, config.vocab_size), max_length)
     else:
         own = getattr(config, "image_size", None)
         read = ImageInputs.read(place, size=size, channels=getattr(config, "num_channels", 3), argument="pixel_values")
@@ -139,19 +140,17 @@ def _has_head(config: Any, count: int) -> bool:
     return named.endswith(("ForSequenceClassification", "ForImageClassification")) and config.num_labels == count
 
 
-def _check_order(config: Any, classes: Sequence[str], where: str) -> None:
-    """Refuse labels of the same names in another order: the model would be right and counted wrong."""
-    names = [str(config.id2label[i]) for i in sorted(config.id2label)]
-    if classes and names != list(classes) and sorted(n.lower() for n in names) == sorted(c.lower() for c in classes):
-        same = [n.lower() for n in names] == [c.lower() for c in classes]
-        if not same:
-            raise BadInput(
-                f"hf:{where} numbers its labels {', '.join(names)}, the data {', '.join(classes)}; "
-                f"give the data its order: --data.classes {','.join(names)}"
-            )
+def tokenizer_of(where: str, vocabulary: int | None = None) -> Any:
+    """The tokenizer of a Hugging Face folder or name.
 
+    Args:
+        where: the folder, or a name on the hub.
+        vocabulary: tokens that the model knows; None where that is not known.
 
-def _tokenizer(transformers: Any, where: str, vocabulary: int) -> Any:
+    Raises:
+        BadInput: there is none that can be read, or it knows more tokens than the model.
+    """
+    transformers = needed("transformers", "hf", f"the tokenizer of {where}")
     try:
         with _quiet():
             tokenizer = transformers.AutoTokenizer.from_pretrained(where, trust_remote_code=False)
@@ -160,7 +159,7 @@ def _tokenizer(transformers: Any, where: str, vocabulary: int) -> Any:
     words = len(tokenizer)
     if words <= len(set(tokenizer.all_special_ids)):  # what the library makes where the files are missing
         raise BadInput(f"hf:{where} has no tokenizer that can be read (it knows no words); name one with tokenizer=FOLDER")
-    if words > vocabulary:
+    if vocabulary is not None and words > vocabulary:
         raise BadInput(f"the tokenizer of hf:{where} knows {words} tokens, the model {vocabulary}; give the one it was trained with")
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
