@@ -5,8 +5,9 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
-import hub_folders
 import torch
+
+import hub_folders
 
 
 def make(folder: Path) -> None:
