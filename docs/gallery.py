@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -50,7 +51,7 @@ def page(name: str, function: Callable[..., Any]) -> str:
         paper = known.paper
         parts.append(f"*{escaped(paper.authors)}*, [{escaped(paper.title)}]({paper.url}), {paper.year}.")
     parts.append(escaped(about.text))
-    facts = {"Matches": known.matches, "Asks": teachers(function).removeprefix("with "), "Alias": known.alias}
+    facts = {"Matches": known.matches, "Asks": teachers(function).removeprefix("with "), "Alias": known.alias and f"`{known.alias}`"}
     facts |= {title: about.sections.get(title) for title in ("Data", "Cost")}
     parts.append("\n".join(f":{title}: {_begun(escaped(text))}" for title, text in facts.items() if text))
     parts += ["## Use it", f"```console\n$ {command(name, function)}\n```", "## Knobs"]
@@ -87,6 +88,9 @@ def _knob(name: str, parameter: inspect.Parameter, said: str) -> str:
         duration = f"{fit.epochs:g} epochs" if fit.epochs is not None else f"{fit.steps} steps"
         return f"`--{name.replace('_', '-')}.KNOB`\n: {text} Default: {duration}; all of its knobs: {{py:class}}`tutelage.training.Fit`."
     default = default_of(parameter)
+    choices = re.fullmatch(r"Literal\[(.*)\]", str(parameter.annotation))
+    if choices:
+        text += " One of " + ", ".join(f"`{choice}`" for choice in re.findall(r"['\"]([^'\"]+)['\"]", choices.group(1))) + "."
     return f"`--{name.replace('_', '-')}`\n: {text}" + (f" Default: `{default}`." if default else "")
 
 
