@@ -26,6 +26,7 @@ def write(docs: Path) -> None:
         "nets.md": nets(),
         "benchmarks.md": benchmarks(docs),
         "names.txt": names(),
+        "jobs.txt": jobs(),
         "cards.txt": gallery.cards(),
         **{f"gallery/{name}.md": text for name, text in gallery.pages().items()},
     }
@@ -214,6 +215,19 @@ def names() -> str:
         target = f"{room if name in _public(room) else where}.{name}"
         rows.append(f"{{py:{kind}}}`{name} <{target}>`\n: {escaped(first)}")
     return "\n\n".join(rows) + "\n"
+
+
+def jobs() -> str:
+    """The public functions that do what commands do, each with what it gives."""
+    import tutelage
+
+    parts = []
+    for name, where in tutelage._WHERE.items():
+        if where.startswith("tutelage.jobs."):
+            own = vars(importlib.import_module(where)).items()
+            given = [n for n, thing in own if inspect.isclass(thing) and thing.__module__ == where and not n.startswith("_")]
+            parts += [f".. autofunction:: {where}.{name}", *(f".. autoclass:: {where}.{each}\n   :members:" for each in given)]
+    return "```{eval-rst}\n" + "\n\n".join([*parts, ".. autoclass:: tutelage.jobs.estimate.Row"]) + "\n```\n"
 
 
 def benchmarks(docs: Path) -> str:
