@@ -9,6 +9,7 @@ __version__ = "0.1.0"
 
 _WHERE = {
     "distill": "tutelage.jobs.distill",
+    "evaluate": "tutelage.jobs.evaluate",
     "export": "tutelage.jobs.export",
     "CrossEntropy": "tutelage.objectives",
     "Match": "tutelage.objectives",

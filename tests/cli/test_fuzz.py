@@ -274,6 +274,25 @@ def test_taps_takes_any_words(models, data, more):
     held(["taps", *models, *(f"--data={each}" for each in data), *more])
 
 
+SPLITS = ["test", "train", "tset", "all", *STEERING]
+
+
+@fuzz(60)
+@given(
+    st.lists(st.sampled_from([*MODELS, "run", "run/model"]) | JUNK, max_size=2),
+    st.lists(st.sampled_from([*DATA, "digits", "csv:numbers.csv"]), max_size=1),
+    st.lists(
+        st.sampled_from([*(f"--split={s}" for s in SPLITS), "--teacher=mlp", "--device=tpu", "--seed=x", "--json"]) | JUNK, max_size=2
+    ),
+    st.sampled_from([[], [], []]) | st.sampled_from(PATHS).map(lambda path: [f"--out=out/{path}"]),
+)
+def test_evaluate_takes_any_words(models, data, more, out):
+    """Models of all kinds on data of all kinds."""
+    with tempfile.TemporaryDirectory() as folder:
+        out = [word.replace("--out=", f"--out={folder}/") for word in out]
+        held(["evaluate", *models, *(f"--data={each}" for each in data), *(w for w in more if not w.startswith("--out")), *out])
+
+
 @fuzz(60)
 @given(
     st.lists(st.sampled_from(DATA) | JUNK, max_size=1),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tutelage.evaluation import busy, gain, headline, savings
-from tutelage.evaluation.wording import percent, quantity, short, size, times
+from tutelage.evaluation.wording import other_differences, percent, quantity, short, size, times, verdict
 
 
 def model(accuracy=None, agreement=None, parameters=1000, ms: float | None = 1.0, least=None, **more):
@@ -99,8 +99,9 @@ def test_a_teacher_goes_by_its_role():
     assert headline(given).startswith("The student keeps 94.7 % of the big teacher's accuracy")
 
 
-def gap(accuracy: float, low: float, high: float, **more):
-    return report(model(0.9), model(0.95), model(0.88), taught_minus_alone={"accuracy": accuracy, "low": low, "high": high}, **more)
+def gap(accuracy: float, low: float, high: float, only: tuple[int, int] = (9, 7), **more):
+    found = {"accuracy": accuracy, "low": low, "high": high, "only_first": only[0], "only_second": only[1]}
+    return report(model(0.9), model(0.95), model(0.88), taught_minus_alone=found, **more)
 
 
 GAINS = {
@@ -113,7 +114,15 @@ GAINS = {
         "Teaching cost 2.00 points of accuracy against training alone (95 % interval over these 630 samples: -3.00",
     ),
     "unclear": (gap(0.003, -0.009, 0.015), "Teaching and training alone cannot be told apart: +0.30 points of accuracy for teaching (95 %"),
-    "nothing": (gap(0.0, 0.0, 0.0), "Teaching made no difference to training alone: both are right on the same of these 630 samples"),
+    "as much": (gap(0.0, -0.006, 0.006), "Teaching and training alone cannot be told apart: +0.00 points of accuracy for teaching (95 %"),
+    "nothing": (
+        gap(0.0, -0.006, 0.006, only=(0, 0)),
+        "Teaching made no difference to training alone: both are right on the same of these 630 samples",
+    ),
+    "nothing, in a report of an earlier version": (
+        gap(0.0, 0.0, 0.0),
+        "Teaching made no difference to training alone: both are right on the same of these 630 samples",
+    ),
     "no baseline": (report(model(0.9), model(0.95)), "not known: no baseline was asked for"),
     "no labels": (
         report(model(agreement=0.9), model(agreement=1.0), splits={"train": {"samples": 9, "counts": None}}),
@@ -185,3 +194,29 @@ def test_times_from_a_busy_processor_are_compared_with_nothing():
 def test_numbers_are_written_in_three_figures(form, number, expected):
     """A boss reads 2.99 million, not 2985472."""
     assert form(number) == expected
+
+
+def comparison(one: int, other: int, better: str | None = None) -> dict:
+    between = {"difference": 0.0123, "low": -0.004, "high": 0.0301}
+    accuracy = {"difference": (one - other) / 1000, "low": -0.01, "high": 0.02}
+    counts = {"first": "small", "second": "big", "only_first": one, "only_second": other, "p_holm": 0.01234, "better": better}
+    return {**counts, "accuracy": accuracy, **dict.fromkeys(("macro_f1", "nll", "ece"), between)}
+
+
+def test_a_verdict_says_who_is_better_only_where_the_test_does():
+    """A difference that chance could have made is none, whatever its size."""
+    said = verdict(comparison(31, 20, "first"), 1)
+    assert said == (
+        "small is right 1.10 points more often than big (95 % interval -1.00 to +2.00; only small on 31 samples, only big on 20; "
+        "McNemar's exact p = 0.012): small is better."
+    )
+    assert verdict(comparison(20, 31, "second"), 3).startswith("small is right 1.10 points less often than big")
+    assert verdict(comparison(20, 31, "second"), 3).endswith("p = 0.012, raised by Holm's method for 3 comparisons): big is better.")
+    assert verdict(comparison(20, 31), 1).endswith(": no difference seen.")
+    assert verdict(comparison(20, 20), 1).startswith("small is right as often as big (")
+
+
+def test_other_differences_have_their_units_and_their_signs():
+    """First less second, as the line says."""
+    expected = "small less big: macro F1 +1.23 points (-0.40 to +3.01), nats a sample +0.012 (-0.004 to +0.030), "
+    assert other_differences(comparison(1, 2)) == expected + "calibration error +0.012 (-0.004 to +0.030)"

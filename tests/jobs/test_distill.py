@@ -165,7 +165,8 @@ def test_all_generations_are_kept_and_their_ensemble_is_measured(tmp_path):
     """Each generation is a run folder's worth of model that can teach again."""
     words = {"recipe": "born-again", "generations": 2, "fit": {"steps": 3}, "out": tmp_path / "o", "options": QUIET}
     report = distill("cnn:width=2", "cnn:width=3", train_teacher=True, teacher_fit=Fit(steps=2), **words).report
-    assert set(report["ensemble"]) == {"accuracy", "macro_f1", "nll", "ece", "agreement"}
+    assert set(report["ensemble"]) == {"accuracy", "macro_f1", "nll", "ece", "agreement", "members", "mean"}
+    assert report["ensemble"]["members"] == ["generation-1", "generation-2"]
     kept = [model_from(tmp_path / "o/also" / f"generation-{n}", "teacher", data=data_from("digits"), seed=0).module for n in (1, 2)]
     product = model_from(tmp_path / "o", "teacher", data=data_from("digits"), seed=0).module
     assert torch.equal(kept[1].head.weight, product.head.weight)
@@ -220,24 +221,6 @@ def test_data_that_is_none_is_refused(bad):
     """Before anything is built."""
     with pytest.raises(BadInput):
         data_from(bad)
-
-
-def test_the_difference_is_that_of_a_paired_comparison():
-    """An interval that treats the two as independent would be too wide; one that ignores samples too narrow."""
-    import numpy as np
-
-    from tutelage.evaluation import Predictions, difference
-
-    made = torch.Generator().manual_seed(0)
-    labels = torch.randint(0, 3, (53,), generator=made)
-    labels[:4] = -100
-    first, second = (Predictions(torch.randn(53, 3, generator=made), labels) for _ in range(2))
-    right = [(p.logits.argmax(1) == labels).numpy()[4:].astype(float) for p in (first, second)]
-    gaps = right[0] - right[1]
-    found = difference(first, second)
-    assert found["accuracy"] == pytest.approx(gaps.mean())
-    assert found["high"] - found["low"] == pytest.approx(2 * 1.96 * np.sqrt(gaps.var() / 49))
-    assert difference(Predictions(first.logits, None), second) is None
 
 
 def test_default_folders_are_numbered(tmp_path):

@@ -171,7 +171,7 @@ def _parser(function: Callable[..., Plan], recipe: str) -> Parser:
     help_of = {p.arg_name: p.description for p in documented.params}
     about = parse_docstring(function.__doc__ or "")
     help_of |= {p.arg_name: p.description for p in about.params if p.arg_name not in help_of}
-    parser = Parser(prog="tutelage distill", description=documented.short_description, formatter_class=_formatter())
+    parser = Parser(prog="tutelage distill", description=documented.short_description)
     parser.usage = (
         f"tutelage distill {' '.join(f'--{r} MODEL_OR_RUN' for r in roles(function) if r != 'data')} [--data DATA] [--out RUN] [options]"
     )
@@ -201,18 +201,6 @@ def _parser(function: Callable[..., Plan], recipe: str) -> Parser:
     parser.add_function_arguments(function, skip=set(roles(function)), as_group=True)
     parser.add_class_arguments(Fit, "teacher_fit", help=help_of["teacher_fit"], default=asdict(TEACHER_FIT))
     return parser
-
-
-def _formatter() -> Any:
-    from jsonargparse import DefaultHelpFormatter
-
-    class Raw(DefaultHelpFormatter):
-        """Keeps the lines of the examples."""
-
-        def _fill_text(self, text: str, width: int, indent: str) -> str:
-            return text if text.startswith("examples:") else super()._fill_text(text, width, indent)
-
-    return Raw
 
 
 def _flag(group: Any, name: str, default: bool, help_of: dict[str, str | None]) -> None:

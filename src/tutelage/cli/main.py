@@ -17,6 +17,7 @@ from tutelage.errors import TutelageError, nearest
 
 COMMANDS = {
     "distill": "teach a small model with a big one, and compare it with the same model trained alone",
+    "evaluate": "measure models again, with intervals, and compare them by paired tests",
     "export": "write a model so that it can be used without tutelage: safetensors, hf or onnx",
     "runs": "list what runs there are: how far they came, and what they gave",
     "report": "make the page of a finished run again from its folder",

@@ -29,12 +29,19 @@ _LITERAL = re.compile(r"Expected a typing\.Literal\[([^\]]*)\]")
 _OPTION = re.compile(r"--[a-zA-Z][\w.\-]*")
 
 
+class _Formatter(jsonargparse.DefaultHelpFormatter):
+    """Keeps the lines of examples, and of what stands below them."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        return text if text.startswith("examples:") else super()._fill_text(text, width, indent)
+
+
 class Parser(jsonargparse.ArgumentParser):
     """A jsonargparse parser that raises our errors and shows options with dashes."""
 
     def __init__(self, **kwargs: Any) -> None:
         jsonargparse.set_parsing_settings(import_path_denylist=["*"], import_path_allowlist=["tutelage"])
-        super().__init__(exit_on_error=False, allow_abbrev=False, **kwargs)
+        super().__init__(exit_on_error=False, allow_abbrev=False, formatter_class=_Formatter, **kwargs)
 
     def format_help(self, *args: Any, **kwargs: Any) -> str:
         """The help, options written with dashes."""

@@ -4,12 +4,12 @@ from tutelage.evaluation.classification import (
     Predictions,
     class_counts,
     confusion,
-    difference,
     measure,
     predict,
     recalls,
     reliability,
 )
+from tutelage.evaluation.comparison import difference
 from tutelage.evaluation.cost import costs, forward_flops, processor, size_of
 from tutelage.evaluation.disagreement import disagreements
 from tutelage.evaluation.wording import busy, gain, headline, savings

@@ -5,7 +5,6 @@ Labels of -100 are no labels; rows of class probabilities count as their largest
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -151,15 +150,26 @@ def reliability(predictions: Predictions) -> list[dict[str, Any]]:
         For each bin `samples`, and their mean `accuracy` and `confidence`, None in an empty one; empty without labels.
     """
     hard = predictions.hard()
-    if hard is None or not (known := hard != NO_LABEL).any():
+    if hard is None or not (hard != NO_LABEL).any():
         return []
-    confidence_K, choice_K = predictions.probabilities()[known].max(-1)
-    right_K = (choice_K == hard[known]).double()
-    place_K = (confidence_K.float() * BINS).long().clamp(max=BINS - 1)
+    confidence_K, right_K, place_K = binned(predictions)
     samples = torch.bincount(place_K, minlength=BINS)
     sums = [torch.bincount(place_K, weights=each, minlength=BINS) / samples for each in (right_K, confidence_K)]
     rows = zip(samples.tolist(), *(each.tolist() for each in sums), strict=True)
     return [{"samples": n, "accuracy": a if n else None, "confidence": c if n else None} for n, a, c in rows]
+
+
+def binned(predictions: Predictions) -> tuple[Tensor, Tensor, Tensor]:
+    """How sure a model is of its choice, whether it is right (1 or 0), and the bin of that confidence, each (K,).
+
+    Args:
+        predictions: with at least one label.
+    """
+    hard = predictions.hard()
+    assert hard is not None
+    known = hard != NO_LABEL
+    confidence_K, choice_K = predictions.probabilities()[known].max(-1)
+    return confidence_K, (choice_K == hard[known]).double(), (confidence_K.float() * BINS).long().clamp(max=BINS - 1)
 
 
 def confusion(first: Tensor, second: Tensor, classes: int) -> Tensor:
@@ -175,22 +185,3 @@ def confusion(first: Tensor, second: Tensor, classes: int) -> Tensor:
     """
     known = first != NO_LABEL
     return torch.bincount(first[known] * classes + second[known], minlength=classes * classes).reshape(classes, classes)
-
-
-def difference(first: Predictions, second: Predictions) -> dict[str, float] | None:
-    """How much more often the first model is right than the second, on the same samples.
-
-    Returns:
-        `accuracy`, the mean difference, and `low` and `high`, its 95 % interval over samples (normal, paired); it knows nothing of how
-        other seeds would have ended. None without labels, or where the predictions are not one class a sample.
-    """
-    hard = first.hard()
-    if hard is None or second.logits.ndim != 2:
-        return None
-    kept = hard != NO_LABEL
-    if not kept.any():
-        return None
-    right = [(each.choices() == hard)[kept].double() for each in (first, second)]
-    gaps = right[0] - right[1]
-    mean, half = float(gaps.mean()), 1.96 * float(gaps.std(correction=0)) / math.sqrt(len(gaps))
-    return {"accuracy": mean, "low": mean - half, "high": mean + half}

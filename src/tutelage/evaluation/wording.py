@@ -60,7 +60,7 @@ def gain(report: Mapping[str, Any]) -> str:
         return f"What the teaching was worth is not known: {_why_not_alone(report)}."
     points, low, high = (gap[k] * 100 for k in ("accuracy", "low", "high"))
     interval = f"95 % interval over these {report['samples']:,} samples: {low:+.2f} to {high:+.2f}"
-    if low == high == 0:
+    if low == high == 0 or gap.get("only_first") == gap.get("only_second") == 0:
         said = f"Teaching made no difference to training alone: both are right on the same of these {report['samples']:,} samples"
     elif low <= 0 <= high:
         said = f"Teaching and training alone cannot be told apart: {points:+.2f} points of accuracy for teaching ({interval})"
@@ -77,6 +77,36 @@ def _why_not_alone(report: Mapping[str, Any]) -> str:
     if report["splits"]["train"]["counts"] is None:
         return "without labels, the student cannot be trained alone"
     return "no baseline was asked for"
+
+
+def verdict(comparison: Mapping[str, Any], several: int) -> str:
+    """Which of two models is right more often, in one sentence.
+
+    Args:
+        comparison: as `comparison.judged` gives it.
+        several: how many comparisons were made, which its p-value was raised for.
+    """
+    first, second, gap = comparison["first"], comparison["second"], comparison["accuracy"]
+    points, low, high = (gap[k] * 100 for k in ("difference", "low", "high"))
+    often = "as often as" if points == 0 else f"{abs(points):.2f} points {'more' if points > 0 else 'less'} often than"
+    alone = f"only {first} on {comparison['only_first']:,} samples, only {second} on {comparison['only_second']:,}"
+    raised = f", raised by Holm's method for {several} comparisons" if several > 1 else ""
+    chance = f"McNemar's exact p = {comparison['p_holm']:.2g}{raised}"
+    end = "no difference seen" if comparison["better"] is None else f"{comparison[comparison['better']]} is better"
+    return f"{first} is right {often} {second} (95 % interval {low:+.2f} to {high:+.2f}; {alone}; {chance}): {end}."
+
+
+def other_differences(comparison: Mapping[str, Any]) -> str:
+    """The differences of two models in macro F1, nats and calibration error, with their intervals, in one line."""
+    found = []
+    for key, name, factor, form in (
+        ("macro_f1", "macro F1", 100, "+.2f"),
+        ("nll", "nats a sample", 1, "+.3f"),
+        ("ece", "calibration error", 1, "+.3f"),
+    ):
+        value, low, high = (format(comparison[key][k] * factor, form) for k in ("difference", "low", "high"))
+        found.append(f"{name} {value}{' points' if factor == 100 else ''} ({low} to {high})")
+    return f"{comparison['first']} less {comparison['second']}: {', '.join(found)}"
 
 
 def savings(report: Mapping[str, Any]) -> list[tuple[str, str]]:

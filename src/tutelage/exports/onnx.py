@@ -155,6 +155,8 @@ def session(file: Path, threads: int | None = None) -> Any:
     options = runtime.SessionOptions()
     options.intra_op_num_threads = threads or torch.get_num_threads()
     options.log_severity_level = 4
+    # threads that wait busily would take the processor from whatever runs between two passes, and be timed with it
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
         return runtime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # its own kinds of error have no common base of their own

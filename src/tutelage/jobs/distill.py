@@ -18,7 +18,7 @@ from tutelage.jobs import report as reporting
 from tutelage.jobs.environment import without_secrets, write_environment
 from tutelage.jobs.measurement import findings_of, say_before
 from tutelage.jobs.settings import chosen_knobs, plain, settled
-from tutelage.jobs.taps import traced
+from tutelage.jobs.taps import check_classes
 from tutelage.randomness import derive
 from tutelage.recipes import load, roles
 from tutelage.recipes.alone import alone
@@ -120,7 +120,7 @@ def distill(
     if dry_run:
         return Result(None, None, rows=estimate.rows(plans, studied))
 
-    _check_classes(handles, studied)
+    check_classes(handles, studied)
     place = _place(out, name, options)
     accelerator = make_accelerator(options, place)
     folder.prepare(place, resume)
@@ -231,17 +231,6 @@ def _handles(
             raise BadInput(f"recipe {name} needs a {role}: give --{role} MODEL_OR_RUN")
         handles[role] = models.model_from(given[role], role, data=data, seed=derive("weights", seed, role), trust_code=trust_code)
     return handles
-
-
-def _check_classes(handles: Mapping[str, Model], data: Data) -> None:
-    """Refuse a classifier that does not know the classes of the data, before another one is trained for long."""
-    classes = models.sizes(data).get("classes")
-    for role, model in handles.items():
-        shape = traced(model, role, data).logits
-        if classes is not None and shape is not None and len(shape) == 2 and shape[1] < classes:
-            raise BadInput(
-                f"the {role} ({model.name}) gives {shape[1]} logits, but {data.name} has {classes} classes; it must know them all"
-            )
 
 
 def _roles(function: Callable[..., Plan], handles: Mapping[str, Model], data: Data) -> dict[str, Any]:

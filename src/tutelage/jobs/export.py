@@ -12,12 +12,14 @@ from typing import Any, Literal, get_args
 
 import torch
 
-from tutelage.data import Data, Source, kind_of
+from tutelage.data import Data, kind_of
 from tutelage.errors import BadInput, nearest
 from tutelage.evaluation import difference, measure, predict, size_of
 from tutelage.exports import card, onnx, standalone
 from tutelage.jobs import models, sources, specs
 from tutelage.jobs.folder import read_config
+from tutelage.jobs.lineup import data_of, run_at
+from tutelage.jobs.measurement import last_split
 from tutelage.signals import Model
 from tutelage.signals.columns import Columns
 from tutelage.signals.preprocessing import described
@@ -82,7 +84,7 @@ def export(
         raise BadInput(f"--which {which} names a model of a run, but {str(model)!r} is none; leave it out")
     given = model if run is None else _part(run, name)
     report = _report(run)
-    studied = _data(run, data, trust_code)
+    studied = sources.data_from(data_of(model, trust_code) if data is None else data)
     handle = models.model_from(given, "model", data=studied, seed=0, trust_code=trust_code)
     if not handle.trained and handle.spec is not None:
         raise BadInput(f"{model!r} has no trained weights to export; give a run folder or weights=FILE")
@@ -117,7 +119,7 @@ class _Writer:
 
     def __init__(self, model: Model, data: Data, folder: Path, recorded: Mapping[str, Any]) -> None:
         self.model, self.data, self.folder = model, data, folder
-        self.source, self.split = _last(data)
+        self.split, self.source = last_split(data)
         self.batches = [self.source.batch(torch.arange(n) % len(self.source)) for n in TRIED]
         self.prepared = dict(recorded.get("prepared") or data.prepared)
         self.classes = list(recorded.get("classes") or data.classes) or [str(i) for i in range(data.class_count() or 0)]
@@ -250,12 +252,10 @@ def _auto(name: str) -> str:
 
 def _run_of(model: Any, which: str) -> tuple[Path | None, str]:
     """The run that is meant and the model in it, where a run's folder was given or that of a model in one; else no run."""
-    if not (isinstance(model, (str, Path)) and os.path.isdir(model)):
-        return None, which
-    folder = Path(model)
-    if (folder / "config.yaml").is_file():
-        return folder, which
-    whole = folder.resolve()
+    run = run_at(model)
+    if run is not None or not (isinstance(model, (str, Path)) and os.path.isdir(model)):
+        return run, which
+    whole = Path(model).resolve()
     for above in (whole.parent, whole.parent.parent if whole.parent.name == "also" else None):
         if above is not None and which == "student" and (whole / models.FILE).is_file() and (above / "config.yaml").is_file():
             return above, whole.name
@@ -277,19 +277,6 @@ def _part(run: Path, which: str) -> Any:
     raise BadInput(f"{run} holds no model {which!r}{nearest(which, kept)}; it holds {', '.join(['student', *kept])}")
 
 
-def _data(run: Path | None, data: Any, trust_code: bool) -> Data:
-    if data is not None:
-        return sources.data_from(data)
-    if run is None:
-        raise BadInput("which data the model is for is not known; give --data, so that it can be tried on real samples")
-    spec = read_config(run).get("data", "digits")
-    if not isinstance(spec, str) or spec.startswith("<"):
-        raise BadInput(f"the data of {run} were given in Python; give --data, or data=... in Python, to try the model on real samples")
-    if ".py:" in spec and not trust_code:
-        raise BadInput(f"{run} names code to run, {spec!r}; look at it, then allow it with --trust-code")
-    return sources.data_from(spec)
-
-
 def _recorded(given: Any) -> Mapping[str, Any]:
     """What model.json of a folder says; empty for other models."""
     if not (isinstance(given, (str, Path)) and os.path.isdir(given)):
@@ -304,14 +291,6 @@ def _report(run: Path | None) -> dict[str, Any] | None:
     from tutelage.jobs.report import numbers_of
 
     return numbers_of(run)
-
-
-def _last(data: Data) -> tuple[Source, str]:
-    for split in ("test", "validation"):
-        source = getattr(data, split)
-        if source is not None:
-            return source, split
-    return data.train, "train"
 
 
 def _place(run: Path | None, which: str, to: str) -> Path:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,10 +11,11 @@ import torch
 from torch import Tensor
 
 from tutelage.data import Data, Source
+from tutelage.errors import BadInput
 from tutelage.evaluation import Predictions, class_counts, costs, difference, disagreements, measure, predict, processor, recalls, size_of
 from tutelage.randomness import generator
 from tutelage.signals import Model
-from tutelage.teachers import Teacher
+from tutelage.teachers import Ensemble, Teacher
 from tutelage.training import Plan
 
 FORMAT = 2
@@ -81,28 +82,25 @@ def findings_of(
     Returns:
         The report has, besides `about`: `format`, `split`, `samples`, `classes`; `splits`, for each its `samples` and the `counts` of its
         classes (None without labels); `models` and `teachers`, names in order, and under each name what `measure`, `size_of` and `costs`
-        give, with `model` and `updates`; `taught_minus_alone` and `per_class` (recalls) where there are labels; `timing`; `kept`, how many
-        predictions are kept, None where logits are not one row a sample.
+        give, with `model` and `updates`, of an ensemble its `members` and `mean`; `taught_minus_alone` (see `difference`) and `per_class`
+        (recalls) where there are labels; `timing`; `kept`, how many predictions are kept, None where logits are not one row a sample.
     """
-    split, source = _last_split(data)
+    split, source = last_split(data)
     ended = {key: plans[label] for label, key in (("baseline", "alone"), ("student", "student")) if label in plans}
     models = {**teachers, **{key: plan.product for key, plan in ended.items()}}
-    shown: dict[str, Predictions] = {name: predict(model, source, device=device) for name, model in models.items()}
     taught_by = next(iter(teachers), None)
-    compared = shown[taught_by] if taught_by else None
-    cost = costs(models, source, device=device) if timed else {}
-    numbers = {
-        name: {"model": model.spec or model.name, **measure(shown[name], compared), **size_of(model.module), **cost.get(name, {})}
-        for name, model in models.items()
-    }
+    also = plans["student"].also
+    # an ensemble of what was made; the single models are kept, each under its name
+    ensembles = {name: thing for name, thing in also.items() if isinstance(thing, Teacher)}
+    answered, numbers = measured({**models, **ensembles}, source, device, reference=taught_by, timed=timed)
+    shown = {name: answered[name] for name in models}
     for name, model in models.items():
         trained = next((plan for plan in plans.values() if plan.product is model), None)
         numbers[name] |= {} if trained is None else {"updates": trained.updates(model)}
-    for name, thing in plans["student"].also.items():
-        if isinstance(thing, Teacher):  # an ensemble of what was made; the single models are kept, each under its name
-            numbers[name] = measure(predict(thing, source, device=device), compared)
+    for name, each in ensembles.items():
+        numbers[name] |= _members(each, also)
     rows = all(each.logits.ndim == 2 for each in shown.values())
-    names = _class_names(data)
+    names = class_names(data)
     report: dict[str, Any] = {
         "format": FORMAT,
         **about,
@@ -117,19 +115,81 @@ def findings_of(
     gap = difference(shown["student"], shown["alone"]) if "alone" in shown else None
     if gap is not None:
         report["taught_minus_alone"] = gap
-    hard = shown["student"].hard()
-    if rows and hard is not None and names:
-        found = {name: recalls(each, len(names)) for name, each in shown.items()}
-        counts = class_counts(hard, len(names)) or []
-        report["per_class"] = [
-            {"class": names[i], "samples": counts[i], **{name: each[i] for name, each in found.items()}} for i in range(len(names))
-        ]
+    per_class = by_class(shown, names)
+    if per_class is not None:
+        report["per_class"] = per_class
     report["timing"] = {"threads": torch.get_num_threads(), "processor": processor(device), "device": torch.device(device).type}
     if not rows:
         return Findings({**report, "kept": None})
     kept = _kept(shown, about["seed"])
     report["kept"] = {"samples": len(next(iter(kept.values()))), "of": len(source)}
     return Findings(report, kept, disagreements(shown, source, reference=taught_by))
+
+
+def measured(
+    models: Mapping[str, Model | Teacher],
+    source: Source,
+    device: torch.device,
+    *,
+    reference: str | None = None,
+    timed: bool = True,
+    strict: bool = False,
+) -> tuple[dict[str, Predictions], dict[str, dict[str, Any]]]:
+    """Measure models on a source.
+
+    Args:
+        models: by name. Of a teacher that is no single model, only the answers are measured.
+        source: the samples.
+        device: where to compute.
+        reference: name of the model that the others may agree with.
+        timed: count and time the models' passes, too.
+        strict: refuse answers that cannot be measured.
+
+    Returns:
+        What each says, and by name `model` and what `measure`, `size_of` and `costs` give.
+
+    Raises:
+        BadInput: `strict`, and a model gives NaN or infinite logits, or none for a label that occurs.
+    """
+    shown = {}
+    for name, each in models.items():
+        shown[name] = predict(each, source, device=device)
+        if strict:
+            _check(shown[name], name, source)
+    compared = shown[reference] if reference else None
+    numbers: dict[str, dict[str, Any]] = {name: dict(measure(each, compared)) for name, each in shown.items()}
+    single = {name: each for name, each in models.items() if isinstance(each, Model)}
+    cost = costs(single, source, device=device) if timed else {}
+    for name, model in single.items():
+        numbers[name] = {"model": model.spec or model.name, **numbers[name], **size_of(model.module), **cost.get(name, {})}
+    return shown, numbers
+
+
+def _check(said: Predictions, name: str, source: Source) -> None:
+    bad = int((~said.logits.isfinite()).flatten(1).any(1).sum())
+    if bad:
+        raise BadInput(f"{name} gives NaN or infinite logits for {bad} of {len(source)} samples of {source.name}; it cannot be measured")
+    hard, given = said.hard(), said.logits.shape[-1]
+    largest = -1 if hard is None else int(hard.max())
+    if largest >= given:
+        raise BadInput(f"{name} gives {given} logits, but {source.name} has the label {largest}, counted from 0; it must know all classes")
+
+
+def by_class(shown: Mapping[str, Predictions], names: Sequence[str]) -> list[dict[str, Any]] | None:
+    """For each class its name as `class`, its `samples`, and each model's recall; None where there are no classes or no rows of logits."""
+    hard = next(iter(shown.values())).hard()
+    if hard is None or not names or any(each.logits.ndim != 2 for each in shown.values()):
+        return None
+    found = {name: recalls(each, len(names)) for name, each in shown.items()}
+    counts = class_counts(hard, len(names)) or []
+    return [{"class": names[i], "samples": counts[i], **{name: each[i] for name, each in found.items()}} for i in range(len(names))]
+
+
+def _members(ensemble: Teacher, also: Mapping[str, Any]) -> dict[str, Any]:
+    """What an ensemble is made of, by the names under which its members are kept; empty where it is made of other things."""
+    names = {id(thing): name for name, thing in also.items()}
+    members = [names.get(id(model)) for model in ensemble.models()]
+    return {"members": members, "mean": ensemble.mean} if isinstance(ensemble, Ensemble) and None not in members else {}
 
 
 def _kept(shown: Mapping[str, Predictions], seed: int) -> dict[str, Tensor]:
@@ -155,12 +215,13 @@ def _splits(data: Data, classes: int) -> dict[str, dict[str, Any]]:
     return found
 
 
-def _class_names(data: Data) -> list[str]:
+def class_names(data: Data) -> list[str]:
     """The classes by name, else by number; empty without labels."""
     return [str(name) for name in data.classes] or [str(number) for number in range(data.class_count() or 0)]
 
 
-def _last_split(data: Data) -> tuple[str, Source]:
+def last_split(data: Data) -> tuple[str, Source]:
+    """The split that nothing was chosen on, or what comes nearest to it, with its name."""
     if data.test is not None:
         return "test", data.test
     return ("validation", data.validation) if data.validation is not None else ("train", data.train)

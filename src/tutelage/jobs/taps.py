@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -45,6 +46,25 @@ def traced(model: Model, role: str, data: Data) -> Trace:
     except Exception as error:
         said = f"{type(error).__name__}: {error}"
         raise BadInput(f"the {role} ({model.spec or model.name}) cannot be run on samples of {data.name}: {said}") from error
+
+
+def check_classes(handles: Mapping[str, Model], data: Data) -> None:
+    """Refuse a classifier that does not know the classes of the data, before another one is trained for long.
+
+    Args:
+        handles: by role.
+        data: tells how many classes there are.
+
+    Raises:
+        BadInput: a model gives too few logits, or cannot be run on samples of the data.
+    """
+    classes = models.sizes(data).get("classes")
+    for role, model in handles.items():
+        shape = traced(model, role, data).logits
+        if classes is not None and shape is not None and len(shape) == 2 and shape[1] < classes:
+            raise BadInput(
+                f"the {role} ({model.name}) gives {shape[1]} logits, but {data.name} has {classes} classes; it must know them all"
+            )
 
 
 def matching(first: Trace, second: Trace, shares: tuple[float, ...] = (0.25, 0.5, 0.75)) -> list[tuple[float, str, str]]:

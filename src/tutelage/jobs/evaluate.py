@@ -1,0 +1,220 @@
+"""evaluate: every number of the report for any model, with intervals, and paired tests between models.
+
+All intervals are over samples: they say how far another draw of as many samples could have come out, and nothing of other seeds.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import torch
+
+from tutelage.data import Data, Source
+from tutelage.errors import BadInput, nearest
+from tutelage.evaluation import Predictions, difference, processor
+from tutelage.evaluation.bootstrap import Drawn, calibration_interval, draw, interval
+from tutelage.evaluation.classification import NO_LABEL
+from tutelage.evaluation.comparison import compared, judged
+from tutelage.evaluation.intervals import LEVEL, exact
+from tutelage.jobs.estimate import check_weights
+from tutelage.jobs.lineup import Lineup, lineup
+from tutelage.jobs.measurement import by_class, class_names, last_split, measured
+from tutelage.jobs.recorded import ABOUT, against
+from tutelage.jobs.taps import check_classes
+from tutelage.signals import Model
+
+FORMAT = 1
+Split = Literal["train", "validation", "test"]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What was measured, as plain values.
+
+    Args:
+        data: name of the data.
+        split: which of their splits.
+        samples: how many it has, and
+        labelled: how many of these have a label.
+        classes: names of the classes.
+        models: by name, in order, `model`, `accuracy`, `macro_f1`, `nll` (nats a sample), `ece`, `agreement` (with the teacher),
+            `parameters`, `bytes`, `flops`, `latency_ms` and `throughput`, as far as they are known; and `intervals`, for the first five
+            `low` and `high`.
+        teacher: name of the model that the others may agree with; None where there is none.
+        per_class: for each class its name as `class`, its `samples`, and `recall`, of each model by name: `value`, `low` and `high`; empty
+            without labels.
+        comparisons: what `evaluation.comparison` says of pairs of models; empty without labels.
+        recorded: of a run whose numbers should be those of its report.json, see `recorded.against`; None otherwise.
+        notes: what else should be known, in sentences.
+        level: of all intervals.
+        seed: of what the intervals drew.
+        timing: `threads`, `processor` and `device`.
+    """
+
+    data: str
+    split: str
+    samples: int
+    labelled: int
+    classes: list[str]
+    models: dict[str, dict[str, Any]]
+    teacher: str | None
+    per_class: list[dict[str, Any]]
+    comparisons: list[dict[str, Any]]
+    recorded: dict[str, Any] | None
+    notes: list[str]
+    level: float
+    seed: int
+    timing: dict[str, Any]
+
+    def as_json(self) -> dict[str, Any]:
+        """All of it with the number of its format, as --json and --out give it."""
+        return {"format": FORMAT, **vars(self)}
+
+
+def evaluate(
+    *models: Any,
+    data: Any = None,
+    split: str | None = None,
+    teacher: Any = None,
+    seed: int = 0,
+    device: str = "auto",
+    trust_code: bool = False,
+) -> Evaluation:
+    """Measure models again, with intervals, and compare them.
+
+    Args:
+        models: what `distill` takes as a teacher: run folders, exported folders, FILE.onnx, hf:FOLDER_OR_ID, built-in nets with
+            weights=FILE, file.py:function, or in Python a module or Model. One run alone stands for all of its models, as in its report,
+            and its numbers are held against report.json; among several models, a run stands for its student.
+        data: what is measured on, as for `distill`; default: the data of the run, or of the run in whose folder the first model lies.
+        split: train, validation or test; default: test where there is one, else validation, else train.
+        teacher: with whose answers the models' are compared; default: the run's own, or none.
+        seed: of what the intervals draw.
+        device: auto, or cpu.
+        trust_code: let a run folder name a .py file whose code then runs.
+
+    Returns:
+        The numbers. Intervals of shares (accuracy, agreement, recall) are exact, those of macro F1, nats and calibration error come from
+        1000 draws of the samples. The first model, or the student of a run, is compared with each other.
+
+    Raises:
+        BadInput: a model or data that cannot be used, a split that is not there, a run that is not finished, logits that are not finite.
+        MissingFile: a path that does not exist.
+    """
+    if not isinstance(seed, int):
+        raise BadInput(f"seed={seed!r}: expected a whole number")
+    if device not in ("auto", "cpu"):
+        raise BadInput(f"device={device!r}: expected one of 'auto', 'cpu'")
+    if split is not None and split not in get_args(Split):
+        raise BadInput(f"split {split!r} is not known{nearest(str(split), get_args(Split))}; expected one of {', '.join(get_args(Split))}")
+    found = lineup(models, data=data, teacher=teacher, trust_code=trust_code)
+    chosen, source = _split(found.data, split)
+    single = {name: each for name, each in found.models.items() if isinstance(each, Model)}
+    check_weights(single)
+    check_classes(single, found.data)
+    there = torch.accelerator.current_accelerator(check_available=True) if device == "auto" else None
+    place = there or torch.device("cpu")
+    shown, numbers = measured(found.models, source, place, reference=found.teacher, strict=True)
+    names = class_names(found.data)
+    labelled = _labelled(shown)
+    rows = by_class(shown, names) if labelled else None
+    drawn = draw(shown, seed=seed) if labelled else {}
+    for name in shown:
+        agrees = name != found.teacher  # of how far a model agrees with itself there is nothing to learn
+        numbers[name]["intervals"] = _intervals(numbers[name], shown[name], labelled, drawn.get(name), agrees)
+    return Evaluation(
+        data=found.data.name,
+        split=chosen,
+        samples=len(source),
+        labelled=labelled,
+        classes=names,
+        models=numbers,
+        teacher=found.teacher,
+        per_class=[_recalls(row) for row in rows or []],
+        comparisons=_comparisons(shown, found.first, drawn) if labelled else [],
+        recorded=_recorded(found, data is None, chosen, numbers, rows),
+        notes=[*found.notes, *_missing(found, chosen, len(source), labelled)],
+        level=LEVEL,
+        seed=seed,
+        timing={"threads": torch.get_num_threads(), "processor": processor(place), "device": place.type},
+    )
+
+
+def _split(data: Data, wanted: str | None) -> tuple[str, Source]:
+    if wanted is None:
+        return last_split(data)
+    source = getattr(data, wanted)
+    if source is None:
+        there = [name for name in get_args(Split) if getattr(data, name) is not None]
+        raise BadInput(f"{data.name} has no split {wanted!r}; it has {', '.join(there)}")
+    return wanted, source
+
+
+def _labelled(shown: Mapping[str, Predictions]) -> int:
+    """How many samples have a label, one class a sample."""
+    hard = next(iter(shown.values())).hard()
+    if hard is None or any(each.logits.ndim != 2 for each in shown.values()):
+        return 0
+    return int((hard != NO_LABEL).sum())
+
+
+def _intervals(numbers: Mapping[str, Any], said: Predictions, labelled: int, drawn: Drawn | None, agrees: bool) -> dict[str, Any]:
+    """By number its `low` and `high`; none for agreement on positions, which are not drawn one by one."""
+    found = {}
+    if drawn is not None:
+        found["accuracy"] = exact(round(numbers["accuracy"] * labelled), labelled)
+        found |= {"macro_f1": interval(drawn.macro_f1), "nll": interval(drawn.nll), "ece": calibration_interval(drawn)}
+    if agrees and "agreement" in numbers and said.logits.ndim == 2:
+        found["agreement"] = exact(round(numbers["agreement"] * len(said.logits)), len(said.logits))
+    return {key: {"low": low, "high": high} for key, (low, high) in found.items()}
+
+
+def _recalls(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row of `by_class`, each recall with its interval."""
+    found = {}
+    for name, value in row.items():
+        if name not in ABOUT:
+            low, high = exact(round((value or 0.0) * row["samples"]), row["samples"])
+            found[name] = {"value": value, "low": low, "high": high}
+    return {"class": row["class"], "samples": row["samples"], "recall": found}
+
+
+def _comparisons(shown: Mapping[str, Predictions], first: str, drawn: dict[str, Drawn]) -> list[dict[str, Any]]:
+    gaps = {name: difference(shown[first], each) for name, each in shown.items() if name != first}
+    return judged([compared(first, name, gap, drawn) for name, gap in gaps.items() if gap is not None])
+
+
+def _recorded(
+    found: Lineup, own: bool, split: str, numbers: Mapping[str, Mapping[str, Any]], rows: Sequence[Mapping[str, Any]] | None
+) -> dict[str, Any] | None:
+    if found.run is None or found.report is None or split != found.report["split"]:
+        return None
+    same = _fingerprint(found.run) in (None, found.data.fingerprint())
+    if not own and not same:
+        return None
+    own_teacher = found.teacher == next(iter(found.report["teachers"]), None)
+    return {"same_data": same, **against(found.report, numbers, rows, agreement=own_teacher)}
+
+
+def _fingerprint(run: Path) -> str | None:
+    """Of the data that the run was begun with; None where it is not known."""
+    try:
+        said = json.loads((run / "splits.json").read_text())["data"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return said if isinstance(said, str) else None
+
+
+def _missing(found: Lineup, split: str, samples: int, labelled: int) -> list[str]:
+    """What cannot be said, and why."""
+    notes = []
+    if not labelled:
+        left = "only agreement with the teacher is known" if found.teacher else "give --teacher to know how far the models follow one"
+        notes.append(f"There are no labels, one class a sample, among the {samples:,} {split} samples of {found.data.name}: {left}.")
+    elif labelled < samples:
+        notes.append(f"{samples - labelled:,} of the {samples:,} samples have no label; they count for agreement alone.")
+    return notes
