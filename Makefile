@@ -1,4 +1,5 @@
-# make demo: the main job from nothing. make test: all tests. make check: style, types, arrows. make docs: the site, in build/docs.
+# make demo: the main job from nothing. make test: all tests. make check: style, types, arrows. make bench: the table of speed.
+# make docs: the site, in build/docs.
 PYTHON ?= python3
 BIN := .venv/bin
 export HF_HUB_OFFLINE ?= 1
@@ -33,8 +34,12 @@ format: .venv/installed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: .venv/installed
-	$(BIN)/python benchmarks/loop.py
+build/peers/torchdistill: .venv/installed
+	$(BIN)/python -m pip install --quiet --no-deps --upgrade --target build/peers torchdistill==1.1.5
+	touch $@
+
+bench: .venv/installed build/peers/torchdistill
+	$(BIN)/python benchmarks
 
 # every warning is an error: links that lead nowhere, names that are not there, pages that no other page knows
 docs: .venv/installed

@@ -1,77 +1,40 @@
 """The loop against a hand-written one: the same models, samples, loss and optimizer, side by side in one run.
 
-    python benchmarks/loop.py
-
 Both do plain knowledge distillation (labels and soft targets, AdamW, cosine schedule, a log line every 20 steps). They take turns within
 one run, a block of ten steps each, so that a change in the machine's speed meets both, and the ratio is taken between neighbouring blocks.
-Writes `benchmarks/results/loop.json` and the table in the README. Run it on an otherwise idle machine.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import math
-import os
-import platform
-import statistics
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn import functional as F
 
 import tutelage
-from tutelage import CrossEntropy, Fit, Frozen, Learner, Match, Model, Plan, Run, RunOptions, Stage, Table, soft_targets
+from nets import BATCH, Pair, built, images, same, tokens
+from timing import Alternate, Row, Trains, compared
+from tutelage import CrossEntropy, Fit, Frozen, Learner, Match, Model, Objective, Plan, Run, RunOptions, Stage, Table, soft_targets
 from tutelage.data import Order
-from tutelage.state import Stateful
-from tutelage.students import cnn
+
+TITLE = "loop"
+NOTE = (
+    "A hand-written loop and `tutelage.train` with its default options do the same knowledge distillation, in blocks of ten steps "
+    "in turn; that both have the same weights after the first block is checked. What our loop adds is a constant (terms, masks, "
+    "seeds, the log), so it shows most where a step does least: the last pair is that small on purpose."
+)
 
 WARM = 50
 BLOCK = 10
-BATCH = 64
-
-
-class Reader(nn.Module):
-    """A small transformer classifier over tokens."""
-
-    def __init__(self, width: int, layers: int, words: int = 500, classes: int = 10) -> None:
-        super().__init__()
-        self.embed = nn.Embedding(words, width)
-        layer = nn.TransformerEncoderLayer(width, 4, 4 * width, dropout=0.0, batch_first=True)
-        self.body = nn.TransformerEncoder(layer, layers, enable_nested_tensor=False)
-        self.head = nn.Linear(width, classes)
-
-    def forward(self, tokens_BT: Tensor) -> Tensor:
-        """Logits (B, classes)."""
-        return self.head(self.body(self.embed(tokens_BT)).mean(1))
-
-
-Pair = tuple[Table, Callable[[], nn.Module], Callable[[], nn.Module]]
-
-
-def images(side: int, teacher: int, student: int) -> Pair:
-    """A convolutional pair of some widths on square images."""
-    made = torch.Generator().manual_seed(0)
-    table = Table({"x": torch.randn(2048, 1, side, side, generator=made), "y": torch.randint(0, 10, (2048,), generator=made)})
-    return table, lambda: cnn(width=teacher, depth=4), lambda: cnn(width=student, depth=4)
-
-
-def tokens(length: int, teacher: int, student: int) -> Pair:
-    """A transformer pair of some widths on sequences of tokens."""
-    made = torch.Generator().manual_seed(0)
-    table = Table({"x": torch.randint(0, 500, (2048, length), generator=made), "y": torch.randint(0, 10, (2048,), generator=made)})
-    return table, lambda: Reader(teacher, 4), lambda: Reader(student, 2)
-
 
 PAIRS: dict[str, tuple[Callable[[], Pair], int]] = {
-    "convolutional, 32x32 images, width 32 to 16": (lambda: images(32, 32, 16), 400),
-    "transformer, 64 tokens, width 128 to 64": (lambda: tokens(64, 128, 64), 400),
-    "convolutional, 8x8 images, width 32 to 4 (as small as it gets)": (lambda: images(8, 32, 4), 2000),
+    "convolutional, 32x32 images, width 32 to 16": (lambda: images(32, 32, 16), 300),
+    "transformer, 64 tokens, width 128 to 64": (lambda: tokens(64, 128, 64), 300),
+    "convolutional, 8x8 images, width 32 to 4 (as small as it gets)": (lambda: images(8, 32, 4), 1500),
 }
 """What is measured, and for how many steps."""
 
@@ -108,93 +71,49 @@ class ByHand:
         self.done += steps
 
 
-class Alternate(Stateful):
-    """After each block of our steps, stops our watch and lets the other loop go on for as many."""
-
-    def __init__(self, other: ByHand) -> None:
-        self.other, self.ours, self.hand = other, [], []  # type: tuple[ByHand, list[float], list[float]]
-        self.mark = 0.0
-
-    def after_step(self, step: object) -> None:
-        """Take the times at the end of a block."""
-        if (step.clock.step + 1) % BLOCK:  # type: ignore[attr-defined]
-            return
-        now = time.perf_counter()
-        self.ours.append(now - self.mark)
-        self.other.run(BLOCK)
-        self.mark = time.perf_counter()
-        self.hand.append(self.mark - now)
+def distillation() -> Objective:
+    """Labels and soft targets."""
+    return 0.1 * CrossEntropy() + 0.9 * Match("logits", by=soft_targets(4.0), name="soft")
 
 
-def measure(pair: Callable[[], Pair], steps: int) -> dict[str, dict[str, float]]:
-    """Train both, block by block in turn, with our default options and a run folder, and compare neighbouring blocks."""
-    table, big, small = pair()
-    torch.manual_seed(0)
-    teacher, first, second = big(), small(), small()
-    second.load_state_dict(first.state_dict())
-    sides = Alternate(ByHand(table, teacher, first, steps))
-    loss = 0.1 * CrossEntropy() + 0.9 * Match("logits", by=soft_targets(4.0), name="soft")
-    pupil = Model(second)
+def beside(
+    other: Trains, table: Table, teacher: nn.Module, student: nn.Module, loss: Objective, steps: int, check: Callable[[], None]
+) -> tuple[list[float], list[float]]:
+    """Train a student with our default options and a run folder, in turn with another training.
+
+    Args:
+        other: the other training.
+        table: samples.
+        teacher: frozen.
+        student: trained.
+        loss: what ours minimises.
+        steps: of each.
+        check: called after the first block of both; raises where they differ.
+
+    Returns:
+        Seconds of the other's blocks and of ours, without the first ones.
+    """
+    sides, pupil = Alternate(other, BLOCK, check), Model(student)
     stage = Stage("distil", Learner(pupil, loss, Frozen(Model(teacher))), Fit(steps=steps, batch_size=BATCH), table, parts=[sides])
     with tempfile.TemporaryDirectory() as folder:
         tutelage.train(Plan([stage], pupil), Run(Path(folder), options=RunOptions(quiet=True)))
-    for ours, theirs in zip(second.parameters(), first.parameters(), strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=1e-2, atol=1e-3)  # they did the same work
-    warm = slice(WARM // BLOCK, None)
-    hand, ours_ = ([t / BLOCK * 1e3 for t in times[warm]] for times in (sides.hand, sides.ours))
-    ratios = [a / b for a, b in zip(ours_, hand, strict=True)]
-    return {"by_hand_ms": spread(hand), "tutelage_ms": spread(ours_), "ratio": spread(ratios)}
+    warm = slice(min(WARM // BLOCK, len(sides.ours) // 2), None)
+    return sides.others[warm], sides.ours[warm]
 
 
-def spread(values: list[float]) -> dict[str, float]:
-    """Median and quartiles."""
-    low, middle, high = statistics.quantiles(values, n=4)
-    return {"median": round(middle, 4), "lower_quartile": round(low, 4), "upper_quartile": round(high, 4)}
+def measure(name: str, pair: Pair, steps: int) -> Row:
+    """Train both, block by block in turn, and compare neighbouring blocks."""
+    table, teacher, first, second = built(pair)
+    hand = ByHand(table, teacher, first, steps)
+    taken = beside(hand, table, teacher, second, distillation(), steps, lambda: same(first, second))
+    return compared(f"a training step, {name}", "by hand", *taken, each=BLOCK, target={"ratio": 1.03}, brief=True)
 
 
-def main() -> None:
-    """Measure the pairs, write the results, and put their table into the README."""
-    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
-    rows: list[dict[str, Any]] = []
-    for name, (pair, steps) in PAIRS.items():
-        found = measure(pair, steps)
-        rows.append({"pair": name, "steps": steps, **found})
-        hand, ours, ratio = found["by_hand_ms"]["median"], found["tutelage_ms"]["median"], found["ratio"]
-        print(
-            f"{name}: by hand {hand:.2f} ms, tutelage {ours:.2f} ms a step; "
-            f"ratio {ratio['median']:.3f} (quartiles {ratio['lower_quartile']:.3f} to {ratio['upper_quartile']:.3f})"
-        )
-    about = {
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-        "threads": torch.get_num_threads(),
-        "cores": os.cpu_count(),
-        "batch_size": BATCH,
-        "block": BLOCK,
-        "rows": rows,
-    }
-    out = Path(__file__).parent / "results" / "loop.json"
-    out.parent.mkdir(exist_ok=True)
-    out.write_text(json.dumps(about, indent=1) + "\n")
-    readme = Path(__file__).parent.parent / "README.md"
-    before, _, rest = readme.read_text().partition(MARKS[0])
-    _, _, after = rest.partition(MARKS[1])
-    readme.write_text(f"{before}{MARKS[0]}\n{as_table(about)}\n{MARKS[1]}{after}")
+def note() -> str:
+    """How it was measured."""
+    return NOTE
 
 
-MARKS = "<!-- benchmarks/loop.py begins -->", "<!-- benchmarks/loop.py ends -->"
-
-
-def as_table(about: dict[str, Any]) -> str:
-    """The results in Markdown."""
-    lines = ["| pair, batch 64 | by hand, ms a step | tutelage, ms a step | ratio (quartiles) |", "|---|---|---|---|"]
-    for row in about["rows"]:
-        ratio = row["ratio"]
-        span = f"{ratio['median']:.3f} ({ratio['lower_quartile']:.3f} to {ratio['upper_quartile']:.3f})"
-        lines.append(f"| {row['pair']} | {row['by_hand_ms']['median']:.2f} | {row['tutelage_ms']['median']:.2f} | {span} |")
-    lines += ["", f"torch {about['torch']}, Python {about['python']}, {about['threads']} threads on {about['cores']} cores."]
-    return "\n".join(lines)
-
-
-if __name__ == "__main__":
-    main()
+def rows() -> list[Row]:
+    """The rows of the table."""
+    return [measure(name, pair(), steps) for name, (pair, steps) in PAIRS.items()]

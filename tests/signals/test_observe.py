@@ -302,6 +302,52 @@ def test_a_tap_before_an_activation_in_place_keeps_its_own_values(batch, taps, s
     model.uncompile()
 
 
+WAYS = {
+    "the whole": lambda x: x.zero_(),
+    "a slice": lambda x: x[:, :2].zero_(),
+    "a view made before": lambda x: x,
+    "numpy": lambda x: x.detach().numpy().fill(0),
+    "nothing": lambda x: None,
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("gradient", [True, False])
+@pytest.mark.parametrize("memory", ["torch", "numpy"])
+def test_what_is_written_into_a_tensor_after_its_tap_does_not_reach_the_signal(batch, way, gradient, memory):
+    """A signal shares its memory with the model's tensor until somebody writes there, by whatever way."""
+
+    class Writing(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.head = Linear(D, D), nn.Linear(D, V)
+
+        def forward(self, x):
+            x = self.a(x)
+            if way == "a view made before":
+                self.a.view.zero_()
+            else:
+                WAYS[way](x)
+            return self.head(x)
+
+    class Linear(nn.Linear):
+        def forward(self, x):
+            x = super().forward(x)
+            x = x if memory == "torch" else torch.from_numpy(x.detach().numpy().copy())
+            self.view = x[1:]
+            return x
+
+    net = Writing()
+    expected = nn.functional.linear(batch["x"], net.a.weight, net.a.bias)
+    with torch.set_grad_enabled(gradient):
+        shown = Model(net).observe(batch, {"a", "logits"})
+        torch.testing.assert_close(shown["a"], expected.detach() if memory == "numpy" or not gradient else expected)
+        torch.testing.assert_close(shown["logits"], net(batch["x"]))
+    if gradient and memory == "torch":
+        shown["a"].sum().backward()
+        torch.testing.assert_close(net.a.bias.grad, torch.full((D,), float(B)))
+
+
 def test_depths_and_paths_may_name_the_same_module(net, batch):
     """Two terms may ask for one place in two ways."""
     model = Model(net)

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 
 def console() -> Console:
-    """A console on stdout; 140 columns where it is no terminal."""
+    """A console on stdout; 140 columns where it is no terminal. What it prints cannot steer the terminal."""
     from rich.console import Console
+    from rich.text import Text
 
-    return Console() if sys.stdout.isatty() else Console(width=140)
+    class Printable(Console):
+        """A console that puts question marks for escape sequences in texts; its own styles stay."""
+
+        def render_str(self, text: str, **options: Any) -> Text:  # type: ignore[override]
+            return super().render_str("\n".join(printable(line) for line in text.split("\n")), **options)
+
+    return Printable() if sys.stdout.isatty() else Printable(width=140)
 
 
 def printable(text: str) -> str:

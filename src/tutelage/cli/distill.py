@@ -26,6 +26,8 @@ from tutelage.recipes import knobs, load, roles
 from tutelage.training import Fit, Plan, RunOptions
 
 TEACHER_FIT: Fit = inspect.signature(distill).parameters["teacher_fit"].default
+TYPED = ("config", "resume", "print_config", "help", "trust_code")
+"""Options that a file cannot give: a config or a run of somebody else must not trust itself."""
 SHORTHANDS = {"epochs": "fit.epochs", "steps": "fit.steps", "lr": "fit.lr", "batch_size": "fit.batch_size"}
 
 EXAMPLES = """\
@@ -48,8 +50,8 @@ def run(words: Sequence[str]) -> int:
     settings = read_settings(Path(file), f"--config {file}") if file else {}
     if resumed:
         settings = read_config(Path(resumed))
-    for name in ("config", "resume", "print_config", "help"):
-        if name in settings:
+    for name in map(str, settings):
+        if name.replace("-", "_") in TYPED:
             raise BadInput(f"{name} stands in a file of options, but is only for the command line")
     recipe = _value(words, "recipe") or settings.get("recipe") or "hinton-kd"
     if not isinstance(recipe, str):

@@ -8,8 +8,10 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import jsonargparse
+import yaml
 
 from tutelage.errors import BadInput, nearest
+from tutelage.jobs.foreign import refuse_growth
 
 _TYPES = {
     "float": "a number",
@@ -34,6 +36,18 @@ class _Formatter(jsonargparse.DefaultHelpFormatter):
 
     def _fill_text(self, text: str, width: int, indent: str) -> str:
         return text if text.startswith("examples:") else super()._fill_text(text, width, indent)
+
+
+_load = jsonargparse.get_loader("yaml")
+
+
+def _bounded(text: str) -> Any:
+    """What jsonargparse reads options and their files with, less what has no end."""
+    refuse_growth(text, "an option")
+    return _load(text)
+
+
+jsonargparse.set_loader("yaml", _bounded, (yaml.YAMLError,))
 
 
 class Parser(jsonargparse.ArgumentParser):

@@ -24,9 +24,11 @@ COLUMNS = (
 
 def print_report(report: Mapping[str, Any]) -> None:
     """Print the table, the headline, what was saved, and what the teaching was worth."""
+    from rich.markup import escape  # names of data may hold brackets
     from rich.table import Table
 
-    table = Table(title=f"{report['recipe']} on {report['data']}, {report['samples']:,} {report['split']} samples, seed {report['seed']}")
+    about = f"{report['recipe']} on {report['data']}, {report['samples']:,} {report['split']} samples, seed {report['seed']}"
+    table = Table(title=escape(about))
     table.add_column("")
     rows, looks = [], looks_of(report)
     for name in report["models"]:
@@ -36,7 +38,7 @@ def print_report(report: Mapping[str, Any]) -> None:
     for _, title, _ in shown:
         table.add_column(title, justify="right")
     for name, numbers in rows:
-        table.add_row(name, *("" if numbers.get(key) is None else form.format(numbers[key]) for key, _, form in shown))
+        table.add_row(escape(name), *("" if numbers.get(key) is None else form.format(numbers[key]) for key, _, form in shown))
     out = console()
     out.print(table)
     for said in (

@@ -31,6 +31,9 @@ GREY = ("1", "L", "LA", "La", "I", "F")
 SIDEWAYS = (5, 6, 7, 8)
 """Values of EXIF's orientation under which width and height change places."""
 
+PROGRAMS = ("EPS",)
+"""Formats that Pillow gives to another program (PostScript to Ghostscript), which would run what stands in the file."""
+
 UNREADABLE = (OSError, ValueError, SyntaxError, EOFError, struct.error)
 """What Pillow raises on a damaged file."""
 
@@ -147,12 +150,14 @@ def _whole(file: File) -> File:
 
 def _open(file: File) -> Any:
     image = needed("PIL.Image", "images", "an image")
+    image.init()
+    formats = [name for name in image.ID if name not in PROGRAMS]
     try:
         if isinstance(file, Path):
-            return image.open(file)
+            return image.open(file, formats=formats)
         if not file or (file["bytes"] is None and not file["path"]):
             raise ValueError("there is nothing")
-        return image.open(file["path"] if file["bytes"] is None else io.BytesIO(file["bytes"]))
+        return image.open(file["path"] if file["bytes"] is None else io.BytesIO(file["bytes"]), formats=formats)
     except (*UNREADABLE, image.DecompressionBombError):
         raise BadInput(f"{_called(file)} is no image that can be read; take it out of the data, or mend it") from None
 

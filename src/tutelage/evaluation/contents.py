@@ -91,7 +91,7 @@ def picture(name: str, svg: str, label: str, caption: str, kind: str = "plain") 
     """Make a drawing fit into a page.
 
     Args:
-        name: unique on the page.
+        name: unique on the page; of our own, since it is written into the drawing as it stands.
         svg: as `plots` gives it.
         label: what it shows, for those who cannot see it.
         caption: what it says below.

@@ -102,7 +102,7 @@ def stages(journal: Sequence[Mapping[str, Any]]) -> list[tuple[str, list[Picture
 def calibration(contents: Contents, looks: Mapping[str, Look]) -> list[Picture]:
     """A reliability diagram of each model."""
     pictures = []
-    for name, predictions in contents.predictions.items():
+    for number, (name, predictions) in enumerate(contents.predictions.items()):
         bins = reliability(predictions)
         if bins:
             error = contents.report[name].get("ece")
@@ -110,7 +110,7 @@ def calibration(contents: Contents, looks: Mapping[str, Look]) -> list[Picture]:
             look = looks[name]
             label = f"Reliability of the {look.name}: share right over confidence{said}"
             caption = f"{look.name[0].upper()}{look.name[1:]}{said}."
-            pictures.append(picture(f"reliability-{name}", plots.reliability_diagram(bins, look), label, caption, "small"))
+            pictures.append(picture(f"reliability-{number}", plots.reliability_diagram(bins, look), label, caption, "small"))
     return pictures
 
 

@@ -44,7 +44,7 @@ def write_environment(folder: Path, seed: int) -> None:
     try:
         first = json.loads(file.read_text())
         now = {**first, "resumed": [*first.get("resumed", []), now]}
-    except (OSError, ValueError, TypeError, AttributeError):
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError):
         pass  # a new run, or a damaged file, which must not keep a run from going on
     write_text_atomically(file, json.dumps(now, indent=1))
 

@@ -16,6 +16,7 @@ import yaml
 from tutelage.data import Data
 from tutelage.errors import BadInput, Interrupted, MissingFile
 from tutelage.evaluation import size_of
+from tutelage.jobs.foreign import read_yaml, refuse_links_out
 from tutelage.signals import Model
 from tutelage.students import hf
 from tutelage.training.checkpoint import write_text_atomically
@@ -35,7 +36,7 @@ def prepare(folder: Path, resume: bool) -> None:
     """Check that a run can be written to a folder, before anything long begins.
 
     Raises:
-        BadInput: it holds something already, is no folder, or cannot be written to.
+        BadInput: it holds something already, is no folder, cannot be written to, or holds a link that leads out of it.
     """
     if folder.exists() and not folder.is_dir():
         raise BadInput(f"--out {folder} is a file; expected a folder")
@@ -48,6 +49,7 @@ def prepare(folder: Path, resume: bool) -> None:
         raise BadInput(f"--out {folder} cannot be made: {getattr(error, 'strerror', None) or error}") from None
     if not os.access(folder, os.W_OK):
         raise BadInput(f"--out {folder} cannot be written to")
+    refuse_links_out(folder)
 
 
 def check_space(folder: Path, products: Sequence[Model]) -> None:
@@ -94,7 +96,9 @@ def read_settings(file: Path, name: str) -> dict[str, Any]:
     if not file.is_file():
         raise MissingFile(f"{name} does not exist")
     try:
-        settings = yaml.safe_load(file.read_text())
+        settings = read_yaml(file.read_text(), name)
+    except BadInput:
+        raise
     except RecursionError:
         raise BadInput(f"{name} is nested too deep to be read") from None
     except (yaml.YAMLError, ValueError) as error:

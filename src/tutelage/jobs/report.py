@@ -19,6 +19,7 @@ from tutelage.errors import BadInput, MissingFile
 from tutelage.evaluation import Predictions, headline
 from tutelage.evaluation.page import Contents, render
 from tutelage.jobs.folder import read_config
+from tutelage.jobs.foreign import refuse_links_out
 from tutelage.jobs.measurement import FORMAT, Findings
 from tutelage.training.checkpoint import write_text_atomically
 
@@ -74,7 +75,7 @@ def report(run: str | Path) -> Rebuilt:
 
     Raises:
         MissingFile: not a run folder, or something in it was deleted.
-        BadInput: the run is not finished, its report is of another format, or a file in it is damaged.
+        BadInput: the run is not finished, its report is of another format, a file in it is damaged, or a link leads out of it.
     """
     folder = Path(run)
     config = _config(folder)
@@ -89,7 +90,7 @@ def report(run: str | Path) -> Rebuilt:
     )
     try:
         page = render(contents)
-    except (KeyError, TypeError, IndexError, AttributeError) as error:
+    except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError, RecursionError) as error:
         raise BadInput(f"the files of {folder} do not fit together ({type(error).__name__}: {error}); {_again(folder)}") from error
     write_text_atomically(folder / "report.html", page)
     return Rebuilt(folder / "report.html", numbers, headline(numbers))
@@ -98,6 +99,7 @@ def report(run: str | Path) -> Rebuilt:
 def _config(folder: Path) -> dict[str, Any]:
     if not folder.is_dir():
         raise MissingFile(f"run folder {folder} does not exist")
+    refuse_links_out(folder)  # the page would tell what they lead to
     if not (folder / "config.yaml").is_file():
         above = folder.resolve().parent
         inside = (above / "config.yaml").is_file() and (folder / "model").is_dir()
@@ -157,7 +159,7 @@ def _journals(folder: Path, config: Mapping[str, Any]) -> dict[str, list[dict[st
             name = "student" if below == folder else "alone" if below.name == "baseline" else below.name
             try:
                 lines = [json.loads(line) for line in file.read_text().splitlines()]
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise BadInput(f"{file} is damaged ({error}); delete it, and the report is made without its curves") from None
             found[name] = [line for line in lines if isinstance(line, dict)]
     return found
@@ -169,7 +171,7 @@ def _json(folder: Path, name: str, kind: type) -> Any:
         raise MissingFile(f"{file} is missing; {_again(folder)}")
     try:
         found = json.loads(file.read_text())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BadInput(f"{file} is damaged ({error}); {_again(folder)}") from None
     if not isinstance(found, kind):
         raise BadInput(f"{file} is damaged: expected a {kind.__name__}, found a {type(found).__name__}; {_again(folder)}")

@@ -17,6 +17,7 @@ from typing import Any, Literal
 import yaml
 
 from tutelage.errors import BadInput, MissingFile, nearest
+from tutelage.jobs.foreign import read_yaml
 
 DEPTH = 5
 """Levels of folders that are looked through."""
@@ -234,8 +235,7 @@ def _read(file: Path, damaged: list[str]) -> dict[str, Any]:
         if file.stat().st_size > LARGEST:
             raise ValueError("too large")
         text = file.read_text(encoding="utf-8")
-        # not libyaml's loader: it overruns the stack on deep nesting
-        found = yaml.safe_load(text) if file.suffix == ".yaml" else json.loads(text)
+        found = read_yaml(text, file.name) if file.suffix == ".yaml" else json.loads(text)
         if not isinstance(found, dict):
             raise ValueError("no mapping")
         return found

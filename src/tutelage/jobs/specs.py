@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from tutelage.errors import BadInput, nearest
+from tutelage.jobs.foreign import read_yaml, refuse_growth
 
 _OPTIONS = re.compile(r":(?=[A-Za-z_]\w*=)")
 
@@ -110,7 +111,7 @@ def _value(text: str, annotation: str, said: str) -> Any:
 
 def _read(text: str) -> Any:
     """As JSON, which is how we write values and knows all characters; else as YAML, which is how users write them; else as it stands."""
-    for read in (json.loads, yaml.safe_load):
+    for read in (json.loads, functools.partial(read_yaml, name="an option")):
         try:
             return read(text)
         except (ValueError, yaml.YAMLError, RecursionError):
@@ -120,7 +121,7 @@ def _read(text: str) -> Any:
 
 def _words(text: str) -> list[str]:
     """A list of words, or one; no, 007 and the like stay words."""
-    for read in (json.loads, functools.partial(yaml.load, Loader=yaml.BaseLoader)):
+    for read in (json.loads, _as_words):
         try:
             value = read(text)
         except (ValueError, yaml.YAMLError, RecursionError):
@@ -129,6 +130,11 @@ def _words(text: str) -> list[str]:
         if all(isinstance(v, str) for v in found):
             return found
     return [text]
+
+
+def _as_words(text: str) -> Any:
+    refuse_growth(text, "an option")
+    return yaml.load(text, Loader=yaml.BaseLoader)
 
 
 def write(name: str, options: Mapping[str, Any]) -> str:

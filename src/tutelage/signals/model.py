@@ -219,7 +219,7 @@ class Model:
         paths = {tap: self.path(tap, batch) for tap in taps}
         inner = frozenset(paths.values()) - {LOGITS}
         arguments = self.inputs(batch)
-        whole = len(inner) < len(set(paths.values())) or not inner
+        whole = LOGITS in paths.values() or not inner
         stop = stop_early and not whole and not self.compiled
         if not inner:
             return Signals({tap: self.logits(self._call(arguments)) for tap in paths})

@@ -24,6 +24,20 @@ class _Enough(BaseException):
     """All taps have been seen. Not an Exception, so that a model's own `except Exception` lets it through."""
 
 
+LAZY = getattr(torch, "_lazy_clone", None)
+"""Not promised by torch: where a release lacks it, tensors are copied."""
+
+
+def _as_it_is(tensor: Tensor) -> Tensor:
+    """The tensor as it is now, though a later module may write into it (`ReLU(inplace=True)`)."""
+    if LAZY is not None and tensor.is_cpu and not torch.compiler.is_compiling():
+        try:
+            return LAZY(tensor)  # shares the memory until somebody writes into it; only then it is copied
+        except RuntimeError:  # memory that is not torch's own, such as NumPy's
+            pass
+    return tensor.clone()
+
+
 def _marked(hook: Callable[..., None]) -> Callable[..., None]:
     hook.of_a_watch = True  # type: ignore[attr-defined]
     return hook
@@ -69,8 +83,7 @@ class Watch:
             tensor = first_tensor(output)
             if tensor is not None:
                 last = len(self.seen) + 1 == self.wanted
-                # a copy, since a later module may write into the tensor (`ReLU(inplace=True)`); nothing runs after the last one
-                self.seen[path] = tensor if last else tensor.clone()
+                self.seen[path] = tensor if last else _as_it_is(tensor)  # nothing runs after the last one
                 if last:
                     raise _Enough
 
@@ -100,11 +113,9 @@ class Watch:
         finally:
             self.active = False
         seen, self.seen = self.seen, {}
-        silent = sorted(self.paths - seen.keys())
-        if silent:
-            raise BadInput(
-                f"tap {silent[0]!r} of {self.name} gave no tensor in this pass: its module did not run, or its output holds none"
-            )
+        if len(seen) < len(self.paths):
+            silent = min(self.paths - seen.keys())
+            raise BadInput(f"tap {silent!r} of {self.name} gave no tensor in this pass: its module did not run, or its output holds none")
         return seen, output
 
     def close(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import pickle
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ from tutelage.signals.tokens import Tokens
 from tutelage.students.labels import check_order
 
 SAFE: dict[str, Any] = {"dtype": torch.float32, "trust_remote_code": False}
+OUTSIDE = ("trust_remote_code", "code_revision", "token", "use_auth_token", "cache_dir", "proxies")
+"""Settings of the loading, not of the model: no spec turns code on or holds a secret."""
 HEADS = {"text": "AutoModelForSequenceClassification", "images": "AutoModelForImageClassification"}
 
 
@@ -58,6 +61,11 @@ def hf(
 
     Source: https://huggingface.co/docs/transformers/model_doc/auto.
     """
+    for key in OUTSIDE:
+        if key in changes:
+            raise BadInput(
+                f"hf:{where} takes no option {key!r}: code of models is not run, and the rest comes from the environment (HF_TOKEN, ...)"
+            )
     transformers = needed("transformers", "hf", f"hf:{where}")
     place = Path(where)
     if not place.is_dir() and (place.exists() or where.startswith((".", "/", "~"))):
@@ -100,7 +108,7 @@ def hf(
                 return auto.from_pretrained(
                     where, config=config, ignore_mismatched_sizes=True, dtype=torch.float32, trust_remote_code=False
                 )
-        except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
+        except (OSError, ValueError, RuntimeError, KeyError, SafetensorError, pickle.UnpicklingError) as error:
             raise BadInput(f"the weights of hf:{where} cannot be read: {in_short(error)}") from None
 
     name = place.resolve().parent.name if place.name == "model" else place.name
@@ -132,6 +140,10 @@ def _config(transformers: Any, where: str, place: Path, changes: Mapping[str, An
         known = list(config.to_dict())
         first = min(unused)
         raise BadInput(f"hf:{where} has no setting {first!r}{nearest(first, known)}")
+    for part in (config, *(getattr(config, name, None) for name in getattr(config, "sub_configs", {}))):
+        kernel = getattr(part, "_attn_implementation", None)
+        if isinstance(kernel, str) and "/" in kernel:
+            raise BadInput(f"hf:{where} names code on the hub for its attention, {kernel!r}, which is not run; take that out of its config")
     return config
 
 

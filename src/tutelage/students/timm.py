@@ -13,6 +13,9 @@ from tutelage.extras import needed
 from tutelage.signals import Model
 from tutelage.signals.images import ImageInputs
 
+ELSEWHERE = ("checkpoint_path", "pretrained_cfg", "pretrained_cfg_overlay", "cache_dir")
+"""Arguments by which timm would read weights from anywhere, which its older versions unpickle."""
+
 
 def timm(
     where: str,
@@ -40,8 +43,13 @@ def timm(
         changes: further arguments of `timm.create_model`.
 
     Raises:
-        BadInput: timm is missing or does not import, no such model, or data that are no images.
+        BadInput: timm is missing or does not import, no such model, data that are no images, or an argument that names a file of weights.
     """
+    for key in ELSEWHERE:
+        if key in changes:
+            raise BadInput(
+                f"timm:{where} takes no option {key!r}: its weights come from the hub with pretrained=true, or from a run folder"
+            )
     library = needed("timm", "timm", f"timm:{where}")
     if not library.is_model(where):
         raise BadInput(f"timm has no model {where!r}{nearest(where, library.list_models())}")

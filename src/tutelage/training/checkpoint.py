@@ -58,9 +58,11 @@ def write_atomically(path: Path, tensors: Mapping[str, Tensor], state: Mapping[s
 
 
 def write_text_atomically(path: Path, text: str) -> None:
-    """Write a text file, all or nothing."""
+    """Write a text file, all or nothing; a link in its place is replaced, not followed."""
     beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    beside.write_text(text)
+    beside.unlink(missing_ok=True)
+    with beside.open("x") as file:
+        file.write(text)
     _sync(beside)
     beside.replace(path)
     _sync(path.parent)
@@ -80,7 +82,7 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             raise ValueError("its content is not what was written")
         state = json.loads((path / "state.json").read_text())
         tensors = load_file(path / "tensors.safetensors")
-    except (OSError, ValueError, SafetensorError) as error:
+    except (OSError, ValueError, RecursionError, SafetensorError) as error:
         raise DamagedCheckpoint(f"checkpoint {path} is damaged ({error}); delete it to go on from the one before") from None
     if state.get("format") != FORMAT:
         raise DamagedCheckpoint(
