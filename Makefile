@@ -1,9 +1,10 @@
 # make demo: the main job from nothing. make test: all tests. make check: style, types, arrows. make bench: the table of speed.
+# make docs: the site, in build/docs.
 PYTHON ?= python3
 BIN := .venv/bin
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: demo test test-slow test-real check format bench clean
+.PHONY: demo test test-slow test-real check format bench docs clean
 
 .venv/installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -40,5 +41,11 @@ build/peers/torchdistill: .venv/installed
 bench: .venv/installed build/peers/torchdistill
 	$(BIN)/python benchmarks
 
+# every warning is an error: links that lead nowhere, names that are not there, pages that no other page knows
+docs: .venv/installed
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs build/docs
+	@echo build/docs/index.html
+
 clean:
-	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf .venv build dist docs/generated .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
