@@ -17,7 +17,7 @@ def console() -> Console:
     class Printable(Console):
         """A console that puts question marks for escape sequences in texts; its own styles stay."""
 
-        def render_str(self, text: str, **options: Any) -> Text:  # type: ignore[override]
+        def render_str(self, text: str, **options: Any) -> Text:
             return super().render_str("\n".join(printable(line) for line in text.split("\n")), **options)
 
     return Printable() if sys.stdout.isatty() else Printable(width=140)
