@@ -15,6 +15,7 @@ _WHERE = {
     "Match": "tutelage.objectives",
     "Objective": "tutelage.objectives",
     "cosine": "tutelage.objectives",
+    "grid_conv": "tutelage.objectives",
     "mse": "tutelage.objectives",
     "regressor": "tutelage.objectives",
     "soft_cross_entropy": "tutelage.objectives",

@@ -9,8 +9,8 @@ from torch import Size, nn
 from torch.nn import functional as F
 
 from tutelage.errors import ShapeMismatch
-from tutelage.objectives import Match, mse, regressor, valid_conv
-from tutelage.objectives.connectors import Connector, pooled
+from tutelage.objectives import Match, grid_conv, mse, regressor, valid_conv
+from tutelage.objectives.connectors import Connector, laid_out, pooled
 
 B = 3
 
@@ -100,6 +100,50 @@ def test_pooled_averages_positions_only(rng):
     np.testing.assert_allclose(pooled(maps).numpy(), maps.numpy().reshape(B, 2, 35).mean(2), rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(pooled(tokens).numpy(), tokens.numpy().mean(1), rtol=1e-5, atol=1e-6)
     assert pooled(vectors) is vectors
+
+
+def test_tokens_are_laid_out_row_by_row():
+    """A transposed grid would teach the student the picture lying on its side."""
+    size, patch = 12, 4
+    image_BCHW = torch.arange(B * 2 * size * size, dtype=torch.float64).reshape(B, 2, size, size)
+    tokens_BTD = F.unfold(image_BCHW, patch, stride=patch).transpose(1, 2)  # as a transformer cuts its patches
+    first_pixels = image_BCHW[:, :, ::patch, ::patch]
+    torch.testing.assert_close(laid_out(tokens_BTD)[:, [0, patch**2]], first_pixels)
+    assert laid_out(first_pixels) is first_pixels
+
+
+@pytest.mark.parametrize("student", ["tokens", "map"])
+@pytest.mark.parametrize("teacher", ["tokens", "map"])
+@pytest.mark.parametrize(("own", "goal"), [(3, 3), (5, 3), (3, 5)])
+def test_grid_conv_is_valid_conv_of_what_was_laid_out(rng, student, teacher, own, goal):
+    """Also where one side is the larger grid."""
+    sides = [torch.randn(B, width, side, side, generator=rng) for width, side in ((2, own), (7, goal))]
+    given = [x.flatten(2).transpose(1, 2) if kind == "tokens" else x for x, kind in zip(sides, (student, teacher), strict=True)]
+    connector, plain = grid_conv()(*(x.shape for x in given)), valid_conv()(*(x.shape for x in sides))
+    plain.load_state_dict(connector.on_maps.state_dict())
+    torch.testing.assert_close(connector(given[0]), plain(sides[0]))
+    torch.testing.assert_close(connector.target(given[1]), plain.target(sides[1]))
+    assert connector(given[0]).shape == connector.target(given[1]).shape
+
+
+def test_grid_conv_on_equal_grids_is_a_linear_map_token_by_token(rng):
+    """Else neighbouring places leak into each other, and positions no longer teach."""
+    connector = grid_conv()(Size((B, 9, 2)), Size((B, 9, 7)))
+    own_BTD = torch.randn(B, 9, 2, generator=rng)
+    linear = F.linear(own_BTD, connector.on_maps.conv.weight[:, :, 0, 0], connector.on_maps.conv.bias)
+    torch.testing.assert_close(connector(own_BTD).flatten(2).transpose(1, 2), linear)
+
+
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [((B, 2), "tokens"), ((B, 2, 3, 5, 7), "tokens"), ((B, 10, 2), "class token"), ((B, 7, 2), "as a square")],
+)
+@pytest.mark.parametrize("side", ["student", "teacher"])
+def test_grid_conv_refuses_what_is_no_grid_and_names_the_side(shape, message, side):
+    """A class token among the squares would shift all of them by one."""
+    shapes = {"student": Size((B, 9, 2)), "teacher": Size((B, 9, 2)), side: Size(shape)}
+    with pytest.raises(ShapeMismatch, match=f"{side}.*{message}|{message}.*{side}"):
+        grid_conv()(shapes["student"], shapes["teacher"])
 
 
 def test_a_plain_connector_leaves_the_teacher_as_it_is(rng):

@@ -1,6 +1,6 @@
 """What the student has to match: objectives with named terms, their algebra, distances and connectors."""
 
-from tutelage.objectives.connectors import Connector, regressor, valid_conv
+from tutelage.objectives.connectors import Connector, grid_conv, regressor, valid_conv
 from tutelage.objectives.features import cosine, mse
 from tutelage.objectives.labels import ConfidenceWeighted, CrossEntropy
 from tutelage.objectives.logits import probability_cross_entropy, soft_cross_entropy, soft_targets
@@ -21,6 +21,7 @@ __all__ = [
     "Term",
     "cosine",
     "count_of",
+    "grid_conv",
     "label_mix",
     "mean_of",
     "mse",

@@ -7,6 +7,7 @@ Shapes: B batch, T positions, D width, C channels, H W space.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 from torch import Size, Tensor, nn
@@ -61,6 +62,56 @@ def valid_conv() -> Callable[[Size, Size], nn.Module]:
         return _ValidConv(student, teacher)
 
     return make
+
+
+def laid_out(features: Tensor) -> Tensor:
+    """Features as a map: (B, T, D) tokens become (B, D, H, H), row by row, T being a square; (B, C, H, W) stays."""
+    return features if features.ndim == 4 else features.transpose(1, 2).unflatten(2, (math.isqrt(features.shape[1]), -1))
+
+
+class _Grid(Connector):
+    def __init__(self, student: Size, teacher: Size) -> None:
+        super().__init__()
+        self.on_maps = _ValidConv(student, teacher)
+
+    def forward(self, own: Tensor) -> Tensor:
+        return self.on_maps(laid_out(own))
+
+    def target(self, goal: Tensor) -> Tensor:
+        return self.on_maps.target(laid_out(goal))
+
+
+def grid_conv() -> Callable[[Size, Size], nn.Module]:
+    """`valid_conv` for tokens, too: those of image patches are laid out as the map of squares that they stand for.
+
+    So a transformer learns from a convolutional net place by place, or the other way round, where `regressor` would only compare means
+    over all places. Tokens must stand for the squares of a square image, row by row, without a class token.
+
+    Returns:
+        A connector factory for two shapes, each (B, C, H, W) or (B, T, D) with a square T.
+
+    Raises:
+        ShapeMismatch: a side is neither, or its tokens are no square.
+
+    Relations: equals `valid_conv` on two maps; on two token sequences of equal length, a linear map token by token, as in `regressor`.
+    """
+
+    def make(student: Size, teacher: Size) -> nn.Module:
+        return _Grid(*(_grid_shape(side, shape) for side, shape in (("student", student), ("teacher", teacher))))
+
+    return make
+
+
+def _grid_shape(side: str, shape: Size) -> Size:
+    if len(shape) == 4:
+        return shape
+    if len(shape) != 3:
+        raise ShapeMismatch(f"grid_conv connects maps (B, C, H, W) and tokens (B, T, D); the {side}'s tap has shape {tuple(shape)}")
+    rows = math.isqrt(shape[1])
+    if rows**2 != shape[1]:
+        first = "; the first may be a class token" if math.isqrt(shape[1] - 1) ** 2 == shape[1] - 1 else ""
+        raise ShapeMismatch(f"grid_conv lays tokens out as a square, but the {side} has {shape[1]}{first}; use regressor()")
+    return Size((shape[0], shape[2], rows, rows))
 
 
 def pooled(features: Tensor) -> Tensor:
