@@ -34,7 +34,7 @@ from tutelage import (
     soft_targets,
     valid_conv,
 )
-from tutelage.objectives import ConfidenceWeighted, label_mix, permuted_dark, probability_cross_entropy
+from tutelage.objectives import ConfidenceWeighted, grid_conv, label_mix, permuted_dark, probability_cross_entropy
 from tutelage.state import Stateful
 
 TITLE = "objectives"
@@ -42,7 +42,7 @@ NOTE = (
     "Steps of `tutelage.train`, convolutional pair (16x16 images, width 32 to 16), 20 steps a block after 5 that are not counted. "
     "Compared with labels and soft targets, `0.1 * CrossEntropy() + 0.9 * Match('logits', by=soft_targets(4.0))`. The first row is "
     "the student alone, without a teacher's pass. Features are matched after the second of four blocks, where the teacher's pass "
-    "then ends; those through `valid_conv` after the student's first, whose map is twice as large."
+    "then ends; those through `valid_conv` (on maps, `grid_conv` is the same) after the student's first, whose map is twice as large."
 )
 
 PLAIN = "labels and soft_targets"
@@ -70,6 +70,7 @@ def objectives() -> dict[str, Objective]:
         "labels and mse of features through regressor": beside_labels(Match(half, through=regressor(), by=mse())),
         "labels and cosine of features through regressor": beside_labels(Match(half, through=regressor(), by=cosine())),
         "labels and mse of features through valid_conv": beside_labels(Match("blocks.0", half, through=valid_conv(), by=mse())),
+        "labels and mse of features through grid_conv": beside_labels(Match("blocks.0", half, through=grid_conv(), by=mse())),
     }
 
 

@@ -25,6 +25,7 @@ def make(folder: Path) -> None:
     tables = {
         "mails": ["body,kind", *mails(60)],
         "more-mails": ["body,kind", *mails(20)],
+        "unlabelled-mails": ["body", *(line.rpartition(",")[0] for line in mails(60))],
         "rare": ["body,kind", *mails(60), "win good money,lottery"],
         "holes": ["a,b,c,kind", "0.1,,0.2,x", *(f"{a},{b},{c},{'xyz'[i % 3]}" for i, (a, b, c) in enumerate(rows))],
         "measurements": ["a,b,c,kind", *(f"{a},{b},{c},{'xyz'[[a, b, c].index(max(a, b, c))]}" for a, b, c in rows)],

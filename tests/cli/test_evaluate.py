@@ -33,7 +33,7 @@ def test_a_run_is_shown_side_by_side_with_intervals_and_held_against_its_report(
     out = capsys.readouterr().out
     for row in ("teacher", "alone", "student", "accuracy", "macro F1", "nats a sample", "calibration error", "agrees with teacher"):
         assert row in out
-    for row in ("parameters", "memory", "GFLOPs a sample", "ms, batch 1", "ms, batch 64", "least recognised", "best recognised"):
+    for row in ("parameters", "memory", "operations a sample", "ms, batch 1", "ms, batch 64", "least recognised", "best recognised"):
         assert row in out
     report = json.loads((done / "report.json").read_text())
     assert f"{report['student']['accuracy'] * 100:.2f} % (" in out

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from dataclasses import dataclass
 
 import pytest
@@ -10,6 +11,7 @@ import torch
 from torch import nn
 from torch.utils.data import Dataset
 
+import hub_folders
 import tutelage
 from tutelage import Data, Fit, Model, RunOptions, Table
 from tutelage.errors import BadInput, Mismatch
@@ -139,6 +141,28 @@ def test_a_torch_data_set_of_pairs_is_data(tmp_path):
     result = distill(net(), net, Squares(), recipe="kd", out=tmp_path / "o", fit=Fit(steps=2, batch_size=3), options=QUIET)
     assert result.report["split"] == "train"
     assert result.report["samples"] == 13
+
+
+@pytest.mark.parametrize("kind", ["hf", "run", "onnx"])
+def test_data_without_labels_take_their_classes_from_the_teacher(kind, tmp_path):
+    """No label column tells how many classes there are; the teacher knows, and a built-in student is made for as many."""
+    (tmp_path / "t.csv").write_text("label,text\n" + "good,good film\nbad,dull book\nfine,not bad\n" * 12)
+    (tmp_path / "bare.csv").write_text("text\n" + "good film\ndull book\nvery fine\n" * 12)
+    if kind == "hf":
+        teacher = f"hf:{hub_folders.bert(tmp_path / 'bert', head=3, labels=['bad', 'fine', 'good'])}"
+    else:
+        teacher = str(tmp_path / "first")
+        distill(None, "bag:width=4", f"csv:{tmp_path}/t.csv", recipe="alone", fit={"steps": 3}, out=teacher, options=QUIET)
+    if kind == "onnx":
+        teacher = str(tutelage.export(teacher, to="onnx").folder)
+    words = {"alpha": 1.0, "fit": {"steps": 3}, "out": tmp_path / "second", "options": QUIET}
+    made = distill(teacher, "bag:width=2", f"csv:{tmp_path}/bare.csv:label=''", **words)
+    assert made.report["classes"] == ["bad", "fine", "good"]
+    assert made.model.module.head.out_features == 3
+    assert "accuracy" not in made.report["student"]
+    assert 0 <= made.report["student"]["agreement"] <= 1
+    made = json.loads((tmp_path / "second/model/model.json").read_text())
+    assert made["classes"] == ["bad", "fine", "good"]
 
 
 def test_without_labels_there_is_no_baseline(pairs, tmp_path):

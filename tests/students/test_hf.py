@@ -179,5 +179,5 @@ def test_damaged_weights_and_a_missing_tokenizer_say_so(tmp_path, texts):
 def test_data_without_labels_make_no_classifier(tmp_path):
     """The number of classes is unknown."""
     table = Table({"text": TEXTS})
-    with pytest.raises(BadInput, match="no labels"):
+    with pytest.raises(BadInput, match="is no classifier yet, and data without labels do not tell"):
         model_from(f"hf:{hub.bert(tmp_path / 'bert')}", "student", data=Data(table), seed=0)

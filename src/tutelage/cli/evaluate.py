@@ -148,7 +148,7 @@ def _rows(found: Evaluation) -> list[tuple[str, list[str]]]:
     costs: tuple[tuple[str, Callable[[Mapping[str, Any]], float | None], Callable[[float], str]], ...] = (
         ("parameters", lambda n: n.get("parameters"), "{:,}".format),
         ("memory", lambda n: n.get("bytes"), size),
-        ("GFLOPs a sample", lambda n: None if n.get("flops") is None else n["flops"] / 1e9, "{:.3g}".format),
+        ("operations a sample", lambda n: n.get("flops"), "{:,}".format),
         ("ms, batch 1", time("batch_1"), "{:.3g}".format),
         ("ms, batch 64", time("batch_64"), "{:.3g}".format),
     )

@@ -97,7 +97,7 @@ def distill(
     name = recipe if isinstance(recipe, str) else function.__name__.replace("_", "-")
     studied = sources.data_from(data)
     given = {"teacher": teacher, "student": student, **{r: settings.pop(r) for r in roles(function) if r in settings}}
-    handles = _handles(function, name, given, studied, seed, trust_code)
+    handles, studied = _handles(function, name, given, studied, seed, trust_code)
     chosen = chosen_knobs(function, name, settings)
     sources.check(studied)
     labelled = studied.train.labels() is not None
@@ -217,7 +217,8 @@ def _place(out: str | Path | None, name: str, options: RunOptions) -> Path:
 
 def _handles(
     function: Callable[..., Plan], name: str, given: Mapping[str, Any], data: Data, seed: int, trust_code: bool
-) -> dict[str, Model]:
+) -> tuple[dict[str, Model], Data]:
+    """The models by role; and the data, which take their classes from the teacher where they have no labels to count them by."""
     wanted = roles(function)
     for role, value in given.items():
         if value is not None and role not in wanted:
@@ -229,8 +230,11 @@ def _handles(
             continue
         if given.get(role) is None:
             raise BadInput(f"recipe {name} needs a {role}: give --{role} MODEL_OR_RUN")
-        handles[role] = models.model_from(given[role], role, data=data, seed=derive("weights", seed, role), trust_code=trust_code)
-    return handles
+        handle = models.model_from(given[role], role, data=data, seed=derive("weights", seed, role), trust_code=trust_code)
+        if data.class_count() is None and handle.classes:
+            data = replace(data, classes=handle.classes)
+        handles[role] = handle
+    return handles, data
 
 
 def _roles(function: Callable[..., Plan], handles: Mapping[str, Model], data: Data) -> dict[str, Any]:

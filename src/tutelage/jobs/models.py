@@ -188,7 +188,9 @@ def _from_folder(folder: Path, role: str, data: Data, trust_code: bool) -> Model
     inputs = _as_trained(said, data) or _as_exported(said, file)
     if said.get("exported") and ".py:" in name:
         name = f"{file.parent}/{name}"
-    return _made(name, options, role, data, 0, file.with_name("model.safetensors"), inputs)
+    model = _made(name, options, role, data, 0, file.with_name("model.safetensors"), inputs)
+    model.classes = tuple(map(str, said.get("classes") or ()))
+    return model
 
 
 def read_model(file: Path) -> dict[str, Any]:

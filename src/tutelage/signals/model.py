@@ -10,7 +10,7 @@ import contextlib
 import copy
 import pickle
 import warnings
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,7 @@ class Model:
         spec: text from which the same handle can be made again (`"cnn:width=32"`); None for objects made in Python.
         trained: whether what `source` makes has been trained for the task already; with `weights` it always counts as trained.
         blueprint: makes the same architecture without reading weights, where `source` reads some; for estimates.
+        classes: names of what its logits stand for, in order; empty where it does not say.
 
     Raises:
         BadInput: `source` is neither a module nor callable.
@@ -56,6 +57,7 @@ class Model:
         spec: str | None = None,
         trained: bool = False,
         blueprint: Callable[[], nn.Module] | None = None,
+        classes: Sequence[str] = (),
     ) -> None:
         if not callable(source):
             raise BadInput(f"a model must be an nn.Module or a function that makes one, not {type(source).__name__}")
@@ -65,6 +67,7 @@ class Model:
         self.seed, self.weights, self.spec = seed, weights, spec
         self._inputs, self._logits, self._blueprint = inputs, logits, blueprint
         self.trained = trained or weights is not None
+        self.classes = tuple(classes)
         self._trace: Trace | None = None
         self._watch: Watch | None = None
         self._compiled = False

@@ -44,7 +44,7 @@ def hf(
         where: a folder with config.json, or a name on the hub.
         kind: of the data, "text" or "images".
         classes: names of the data's classes, in order.
-        count: number of the data's classes.
+        count: number of the data's classes; None where they have no labels: then the model's own.
         seed: of weights that are drawn: a head where there is none for these classes, or all of them.
         pretrained: whether to read weights; by default where the folder has some.
         max_length: tokens after which a text is cut.
@@ -70,10 +70,13 @@ def hf(
     place = Path(where)
     if not place.is_dir() and (place.exists() or where.startswith((".", "/", "~"))):
         raise MissingFile(f"hf:{where} does not exist as a folder")
-    if kind not in HEADS or count is None:
-        raise BadInput(f"hf:{where} is made a classifier of text or images, but the data have {'no labels' if kind else 'neither'}")
+    if kind not in HEADS:
+        raise BadInput(f"hf:{where} is made a classifier of text or images, but the data hold {kind or 'neither'}")
     with _quiet():
         config = _config(transformers, where, place, changes)
+    if count is None and not _has_head(config, config.num_labels):
+        raise BadInput(f"hf:{where} is no classifier yet, and data without labels do not tell how many classes to make it one of")
+    count = config.num_labels if count is None else count
     auto = getattr(transformers, HEADS[kind])
     if type(config) not in auto._model_mapping:
         raise BadInput(f"hf:{where} is a {config.model_type} model, which does not classify {kind}; give a model of {kind}, or other data")
@@ -112,7 +115,8 @@ def hf(
             raise BadInput(f"the weights of hf:{where} cannot be read: {in_short(error)}") from None
 
     name = place.resolve().parent.name if place.name == "model" else place.name
-    return Model(make, name=name, seed=seed, inputs=inputs, trained=fits, blueprint=blueprint)
+    said = [str(config.id2label[i]) for i in sorted(config.id2label)]
+    return Model(make, name=name, seed=seed, inputs=inputs, trained=fits, blueprint=blueprint, classes=said if fits else ())
 
 
 def save(model: Model, folder: Path) -> None:

@@ -85,7 +85,8 @@ def onnx(where: str, *, classes: Sequence[str] = (), count: int | None = None) -
     if count is not None and gives not in (None, count):
         raise BadInput(f"{where} gives {gives} logits, but the data have {count} classes")
     check_order(said.get("labels"), classes, where)
-    return Model(lambda: OnnxNet(file), name=file.name, spec=where, trained=True, inputs=inputs)
+    labels = said.get("labels") or [str(i) for i in range(gives or 0)]
+    return Model(lambda: OnnxNet(file), name=file.name, spec=where, trained=True, inputs=inputs, classes=labels)
 
 
 def _classes(running: Any) -> int | None:
