@@ -169,3 +169,20 @@ def test_foreign_files_and_other_classes_are_one_sentence(tmp_path, rng):
     library.save(changed, tmp_path / "two.onnx")
     with pytest.raises(BadInput, match="no output called logits; its outputs are scores, more"):
         read(str(tmp_path / "two.onnx"))
+
+
+def test_a_file_does_not_read_weights_from_outside_of_its_folder(tmp_path, rng):
+    """A file from a stranger may name any other file as its weights, and show it through its answers."""
+    model = Model(NETS["mlp"][0])
+    (tmp_path / "in").mkdir()
+    with model.mode(training=False):
+        onnx.write(model, batch_of(3, (7,), rng), batch_of(5, (7,), rng), tmp_path / "in" / "m.onnx", {})
+    (tmp_path / "secret").write_bytes(bytes(4096))
+    changed = library.load(tmp_path / "in" / "m.onnx")
+    for weight in changed.graph.initializer:
+        weight.ClearField("raw_data")
+        weight.data_location = library.TensorProto.EXTERNAL
+        weight.external_data.add(key="location", value="../secret")
+    (tmp_path / "in" / "m.onnx").write_bytes(changed.SerializeToString())
+    with pytest.raises(BadInput, match="no ONNX file that onnxruntime can run"):
+        read(str(tmp_path / "in" / "m.onnx"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -289,3 +290,28 @@ def test_code_that_does_not_run_by_itself_is_said_so(tmp_path, digits, monkeypat
     with pytest.raises(BadInput, match=r"does not run by itself \(NameError: name 'HIDDEN'.*--to onnx"):
         export(run, data="digits", trust_code=True, out="out")
     assert not Path("out").exists()
+
+
+def test_a_run_of_somebody_else_is_not_written_through(run, tmp_path):
+    """A link in it would lead what is written, and what an earlier export is replaced by, to any place."""
+    shutil.copytree(run, tmp_path / "run")
+    shutil.rmtree(tmp_path / "run" / "exported", ignore_errors=True)
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "run" / "exported").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(BadInput, match="link that leads out of the run folder"):
+        export(tmp_path / "run")
+    assert not list((tmp_path / "elsewhere").iterdir())
+
+
+def test_names_of_classes_are_text_in_the_code_and_on_the_card(tmp_path):
+    """Labels come from data, which may come from anywhere; model.py is run, and the card is shown as a page."""
+    names = ("'''\nraise SystemExit('ran')\n'''", '"] + [print(1)] + ["', "<script>alert(1)</script>\n# x")
+    generator = torch.Generator().manual_seed(0)
+    table = tutelage.Table({"x": torch.rand(12, 4, generator=generator), "y": torch.arange(12) % 3})
+    data = tutelage.Data(table, classes=names)
+    run, _ = written(tmp_path, "mlp:width=2", data)
+    made = export(run, data=data, out=tmp_path / "out")
+    assert json.loads(alone("import model; print(json.dumps(model.LABELS))", made.folder)) == list(names)
+    text = (made.folder / "README.md").read_text()
+    assert "<script>" not in text
+    assert "\n# x" not in text

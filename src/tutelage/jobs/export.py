@@ -18,6 +18,7 @@ from tutelage.evaluation import difference, measure, predict, size_of
 from tutelage.exports import card, onnx, standalone
 from tutelage.jobs import models, sources, specs
 from tutelage.jobs.folder import read_config
+from tutelage.jobs.foreign import refuse_links_out
 from tutelage.jobs.lineup import data_of, run_at
 from tutelage.jobs.measurement import last_split
 from tutelage.signals import Model
@@ -90,6 +91,8 @@ def export(
         raise BadInput(f"{model!r} has no trained weights to export; give a run folder or weights=FILE")
     if isinstance(handle.module, OnnxNet):
         raise BadInput(f"{str(model)!r} is an exported ONNX file already; export the run that it was made from")
+    if out is None and run is not None:
+        refuse_links_out(run)
     target = Path(out) if out is not None else _place(run, name, to)
     _check_target(target)
     beside = target.with_name(f".{target.name}.{os.getpid()}.tmp")
