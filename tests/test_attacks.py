@@ -389,6 +389,17 @@ def test_no_code_of_a_hugging_face_folder_runs(where, hub, texts, tmp_path, cana
     assert "Traceback" not in said
 
 
+def test_what_is_written_does_not_point_to_strangers_code(hub, texts, tmp_path, no_page):
+    """A student's folder with an auto_map would ask its users to trust what its teacher's maker wrote."""
+    for name, key in (("config.json", "AutoModelForSequenceClassification"), ("tokenizer_config.json", "AutoTokenizer")):
+        read = json.loads((hub / name).read_text())
+        (hub / name).write_text(json.dumps({**read, "auto_map": {key: "strangers/code--evil.Model"}}))
+    words = ["--teacher", f"hf:{hub}", "--student", f"hf:{hub}:num_hidden_layers=1", "--data", f"jsonl:{texts}", "--steps", "2", "--quiet"]
+    assert called(["distill", *words, "--no-baseline", "--out", tmp_path / "out"])[0] == 0
+    for file in (tmp_path / "out/model").glob("*.json"):
+        assert "auto_map" not in file.read_text()
+
+
 @pytest.mark.parametrize("key", ["attn_implementation", "_attn_implementation", "_attn_implementation_internal"])
 @pytest.mark.parametrize("way", ["config", "option"])
 def test_no_kernel_is_fetched_for_a_model(key, way, hub, texts, tmp_path, monkeypatch):
@@ -615,6 +626,42 @@ def found(values, path):
     for key in path:
         values = values[key]
     return values
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
+@pytest.mark.parametrize("way", ["clean", "process", "included", "fsmonitor", "hook", "a strange name"])
+def test_no_command_of_the_repository_around_runs(way, tmp_path, canary):
+    """`git status` runs what a repository's own config says; one may have been sent with its .git."""
+    from tutelage.jobs.environment import git_state
+
+    place = tmp_path / "sent"
+    git = ["git", "-C", str(place), "-c", "user.name=x", "-c", "user.email=x@x"]
+    subprocess.run(["git", "init", "-q", str(place)], check=True)
+    (place / "file").write_text("x")
+    subprocess.run([*git, "add", "file"], check=True)
+    subprocess.run([*git, "commit", "-qm", "x"], check=True)
+    command = tmp_path / "command"
+    command.write_text(f"#!/bin/sh\nmkdir {canary}\ncat\n")
+    command.chmod(0o755)
+    name = "e=v.il" if way == "a strange name" else "evil"
+    (place / ".git/info/attributes").write_text(f"file filter={name}\n")
+    if way == "hook":
+        shutil.copy(command, place / ".git/hooks/post-index-change")
+    elif way == "included":
+        (tmp_path / "more").write_text(f'[filter "evil"]\nclean = {command}\nrequired = true\n')
+        subprocess.run([*git, "config", "include.path", str(tmp_path / "more")], check=True)
+    else:
+        key = {"fsmonitor": "core.fsmonitor", "process": "filter.evil.process"}.get(way, f"filter.{name}.clean")
+        subprocess.run([*git, "config", key, str(command)], check=True)
+    os.utime(place / "file", (1, 1))  # so that git must look into it
+    if way != "hook":
+        subprocess.run([*git, "status"], capture_output=True)
+        assert canary.exists()
+        canary.rmdir()
+        (place / "file").write_text("y")
+    found = git_state(place)
+    assert found is not None
+    assert len(found["commit"]) == 40
 
 
 # links in run folders

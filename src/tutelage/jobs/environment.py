@@ -76,14 +76,26 @@ def environment(seed: int) -> dict[str, Any]:
 def git_state(folder: Path, timeout: float = 5.0) -> dict[str, Any] | None:
     """Commit, branch, and how many tracked files differ from it; None without git, outside a repository, or where git takes too long.
 
+    Commands that the repository's own settings name are not run: a repository may have been sent with them. So what its own filters would
+    change counts as changed; sub-modules are left out.
+
     Args:
         folder: anywhere in the repository.
         timeout: seconds to wait.
     """
-    command = ["git", "--no-optional-locks", "-c", "core.fsmonitor=false", "-C", str(folder), "status"]
-    command += ["--porcelain=v2", "--branch", "--untracked-files=no"]  # a run folder in the repository is no change of the code
+    git = ["git", "--no-optional-locks", "-C", str(folder)]
+    status = [*git, "status", "--porcelain=v2", "--branch", "--ignore-submodules=all"]
+    status += ["--untracked-files=no"]  # a run folder in the repository is no change of the code
+    how: dict[str, Any] = {"capture_output": True, "stdin": subprocess.DEVNULL, "timeout": timeout}
     try:
-        done = subprocess.run(command, capture_output=True, stdin=subprocess.DEVNULL, timeout=timeout, check=True)
+        listed = subprocess.run(
+            [*git, "config", "--includes", "--show-scope", "-z", "--name-only", "--list"], check=True, **how
+        ).stdout.split(b"\0")
+        own = [os.fsdecode(key) for scope, key in zip(listed[:-1:2], listed[1::2], strict=True) if scope in (b"local", b"worktree")]
+        off = ["core.fsmonitor", *(key for key in own if key.startswith("filter."))]
+        set_off = {name: text for i, key in enumerate(off) for name, text in ((f"GIT_CONFIG_KEY_{i}", key), (f"GIT_CONFIG_VALUE_{i}", ""))}
+        environment = {**os.environ, **set_off, "GIT_CONFIG_COUNT": str(len(off)), "GIT_NO_LAZY_FETCH": "1"}
+        done = subprocess.run(status, check=True, env=environment, **how)
     except (OSError, ValueError, subprocess.SubprocessError):
         return None
     lines = done.stdout.decode(errors="replace").splitlines()

@@ -144,6 +144,7 @@ def _config(transformers: Any, where: str, place: Path, changes: Mapping[str, An
         known = list(config.to_dict())
         first = min(unused)
         raise BadInput(f"hf:{where} has no setting {first!r}{nearest(first, known)}")
+    config.__dict__.pop("auto_map", None)  # nor do the folders that we write point to code
     for part in (config, *(getattr(config, name, None) for name in getattr(config, "sub_configs", {}))):
         kernel = getattr(part, "_attn_implementation", None)
         if isinstance(kernel, str) and "/" in kernel:
@@ -172,6 +173,7 @@ def tokenizer_of(where: str, vocabulary: int | None = None) -> Any:
             tokenizer = transformers.AutoTokenizer.from_pretrained(where, trust_remote_code=False)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise BadInput(f"hf:{where} has no tokenizer that can be read ({in_short(error)}); name one with tokenizer=FOLDER") from None
+    tokenizer.init_kwargs.pop("auto_map", None)
     words = len(tokenizer)
     if words <= len(set(tokenizer.all_special_ids)):  # what the library makes where the files are missing
         raise BadInput(f"hf:{where} has no tokenizer that can be read (it knows no words); name one with tokenizer=FOLDER")
