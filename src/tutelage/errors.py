@@ -59,6 +59,11 @@ def in_short(error: Exception, most: int = 200) -> str:
     return " ".join(str(error).split())[:most]
 
 
+def printable(text: str) -> str:
+    """The text with a question mark for what would steer a terminal or cannot be printed at all: names may come from anywhere."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
+
+
 def nearest(word: str, among: Iterable[str]) -> str:
     """Give "; nearest: 'x'" for the name closest to `word`, or an empty string where nothing is close."""
     close = difflib.get_close_matches(word, list(among), n=1, cutoff=0.5)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
+from tutelage.errors import printable
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -21,8 +23,3 @@ def console() -> Console:
             return super().render_str("\n".join(printable(line) for line in text.split("\n")), **options)
 
     return Printable() if sys.stdout.isatty() else Printable(width=140)
-
-
-def printable(text: str) -> str:
-    """The text with a question mark for what would steer a terminal or cannot be printed at all: names may come from anywhere."""
-    return "".join(letter if letter.isprintable() else "?" for letter in text)

@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tutelage.cli.console import console, printable
+from tutelage.cli.console import console
 from tutelage.cli.parser import Parser, dashes_to_underscores, data_options
-from tutelage.errors import BadInput
+from tutelage.errors import BadInput, printable
 
 if TYPE_CHECKING:
     from tutelage.jobs.evaluate import Evaluation

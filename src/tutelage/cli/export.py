@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-from tutelage.cli.console import console, printable
+from tutelage.cli.console import console
 from tutelage.cli.parser import Parser, dashes_to_underscores, data_options
+from tutelage.errors import BadInput, printable
 
 EXAMPLES = """\
 examples:
@@ -54,8 +55,6 @@ def run(words: Sequence[str]) -> int:
     as_json = given.pop("json", False)
     if changes:
         if given.get("data") is None:
-            from tutelage.errors import BadInput
-
             raise BadInput(f"--data.{changes[0][0]} is an option of --data, which is not given")
         given["data"] = changed(given["data"], changes, LOCATED)
     made = export(given.pop("model"), **given)

@@ -12,8 +12,7 @@ import sys
 from collections.abc import Sequence
 
 from tutelage import __version__
-from tutelage.cli.console import printable
-from tutelage.errors import TutelageError, nearest
+from tutelage.errors import TutelageError, nearest, printable
 
 COMMANDS = {
     "distill": "teach a small model with a big one, and compare it with the same model trained alone",

@@ -7,8 +7,9 @@ import datetime
 import json
 from collections.abc import Callable, Sequence
 
-from tutelage.cli.console import console, printable
+from tutelage.cli.console import console
 from tutelage.cli.parser import Parser
+from tutelage.errors import printable
 from tutelage.jobs.runs import SORTS, Summary, runs
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from tutelage.data import Data
-from tutelage.errors import BadInput
+from tutelage.errors import BadInput, printable
 from tutelage.evaluation import measure, predict
 from tutelage.jobs import estimate, folder, models, sources
 from tutelage.jobs import report as reporting
@@ -154,7 +154,7 @@ def distill(
             folder.write_splits(place, studied)
         write_environment(place, seed)
         if not options.quiet:
-            print(f"data: {studied.name}: {sources.in_a_line(studied)}", file=sys.stderr)
+            print(printable(f"data: {studied.name}: {sources.in_a_line(studied)}"), file=sys.stderr)
     noting = folder.noting_failure(place, accelerator.is_main_process)
     with noting, tracking(accelerator, plans, without_secrets(config)) as tracked:
         for label, run in runs.items():
@@ -180,7 +180,7 @@ def _carry_out(
         if label == "student":
             say_before(teachers, product, studied, accelerator.device, options.quiet or not accelerator.is_main_process)
         if accelerator.is_main_process and not options.quiet:
-            print(f"{label}: {each.product.name}, {sum(s.updates() for s in each.parts)} updates", file=sys.stderr)
+            print(printable(f"{label}: {each.product.name}, {sum(s.updates() for s in each.parts)} updates"), file=sys.stderr)
         train(each, runs[label])
         if accelerator.is_main_process:
             folder.write_model(place if label == "student" else place / label, each.product, studied)

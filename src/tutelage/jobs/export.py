@@ -91,8 +91,8 @@ def export(
         raise BadInput(f"{model!r} has no trained weights to export; give a run folder or weights=FILE")
     if isinstance(handle.module, OnnxNet):
         raise BadInput(f"{str(model)!r} is an exported ONNX file already; export the run that it was made from")
-    if out is None and run is not None:
-        refuse_links_out(run)
+    if run is not None:
+        refuse_links_out(run)  # a link in somebody else's run would copy any file out, or write to any place
     target = Path(out) if out is not None else _place(run, name, to)
     _check_target(target)
     beside = target.with_name(f".{target.name}.{os.getpid()}.tmp")

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from tutelage.data import Data, Source
-from tutelage.errors import BadInput
+from tutelage.errors import BadInput, printable
 from tutelage.evaluation import Predictions, class_counts, costs, difference, disagreements, measure, predict, processor, recalls, size_of
 from tutelage.randomness import generator
 from tutelage.signals import Model
@@ -54,7 +54,8 @@ def say_before(teachers: Mapping[str, Model], student: Model, data: Data, device
             continue  # the dry run refuses this with a better message
         agreement = measure(now, shown)["agreement"]
         if "accuracy" in numbers:
-            print(f"before: the {role} is right on {numbers['accuracy']:.1%} of {source.name}", file=sys.stderr, end="; ")
+            said = f"before: the {role} is right on {numbers['accuracy']:.1%} of {source.name}"
+            print(printable(said), file=sys.stderr, end="; ")
         else:
             print("before:", file=sys.stderr, end=" ")
         print(f"the student agrees with it on {agreement:.1%}", file=sys.stderr)
