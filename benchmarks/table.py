@@ -23,9 +23,10 @@ PAGE = """\
 (`benchmarks/results/*.json`). `python benchmarks loop taps` measures only some of it.
 
 What is compared takes turns within one run, a short block each, so that a change of the processor's speed meets all sides; ratios are
-taken between the blocks of one round. Each figure is a median, with the quartiles in brackets. A ratio below 1 says that what is timed
-took less time than what it is compared with. A target speaks of the median: "met", "missed", or "missed, within the spread" where the
-lower quartile is below the target. Rows that miss it stay in the table.
+taken between the blocks of one round. All sides keep the memory that they free (glibc's thresholds are raised): else a step on large maps
+takes up to twice as long in one process as in another, whoever does it. Each figure is a median, with the quartiles in brackets. A ratio
+below 1 says that what is timed took less time than what it is compared with. A target speaks of the median: "met", "missed", or "missed,
+within the spread" where the lower quartile is below the target. Rows that miss it stay in the table.
 
 {about}
 
