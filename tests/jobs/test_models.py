@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 
 import pytest
@@ -143,3 +144,23 @@ def test_names_that_are_nothing(digits, spec, says):
     """The nearest is named."""
     with pytest.raises((BadInput, MissingFile), match=says):
         model_from(spec, "student", data=digits, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"classes": 5}, "'classes' is no list of names"),
+        ({"classes": [1, 2]}, "'classes' is no list of names"),
+        ({"prepared": [1]}, "'prepared' does not say"),
+        ({"prepared": {"kind": "table"}}, "'prepared' does not say"),
+        ({"prepared": {"kind": "table", "columns": [{"column": "a", "mean": 1.0}]}}, "'prepared' does not say"),
+        ({"prepared": {"kind": "table", "columns": [{"column": "a", "mean": 1.0, "spread": 0}]}}, "'prepared' does not say"),
+        ({"spec": 3}, "expected JSON with a 'spec'"),
+    ],
+)
+def test_a_damaged_description_of_a_model_is_one_sentence(changes, said, tmp_path, digits):
+    write_model(tmp_path / "run", model_from("cnn:width=2", "model", data=digits, seed=0), digits)
+    file = tmp_path / "run" / "model" / "model.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **changes}))
+    with pytest.raises(BadInput, match=said):
+        model_from(tmp_path / "run", "teacher", data=digits, seed=0)

@@ -8,18 +8,9 @@ from typing import Any
 from tutelage.cli.console import console
 from tutelage.evaluation import busy, gain, headline, savings
 from tutelage.evaluation.contents import looks_of
-from tutelage.evaluation.wording import latency
+from tutelage.evaluation.wording import FIGURES, latency
 
-COLUMNS = (
-    ("accuracy", "accuracy", "{:.2%}"),
-    ("macro_f1", "macro F1", "{:.2%}"),
-    ("nll", "nats a sample", "{:.3f}"),
-    ("ece", "calibration error", "{:.3f}"),
-    ("agreement", "agrees with teacher", "{:.2%}"),
-    ("parameters", "parameters", "{:,}"),
-    ("bytes", "bytes", "{:,}"),
-    ("milliseconds", "ms, batch 1", "{:.3g}"),
-)
+COLUMNS = (*FIGURES, ("milliseconds", "ms, batch 1", "{:.3g}"))
 
 
 def print_report(report: Mapping[str, Any]) -> None:

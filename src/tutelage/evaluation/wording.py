@@ -11,6 +11,17 @@ SAME = 1.05
 STEADY = 2.0
 """A median time above so many times the least one was taken on a busy processor, and is compared with nothing."""
 
+FIGURES = (
+    ("accuracy", "accuracy", "{:.2%}"),
+    ("macro_f1", "macro F1", "{:.2%}"),
+    ("nll", "nats a sample", "{:.3f}"),
+    ("ece", "calibration error", "{:.3f}"),
+    ("agreement", "agrees with teacher", "{:.2%}"),
+    ("parameters", "parameters", "{:,}"),
+    ("bytes", "bytes", "{:,}"),
+)
+"""What a table shows of each model: the key in report.json, what it is called, and its form."""
+
 
 def headline(report: Mapping[str, Any]) -> str:
     """What was kept and what was saved, in one sentence.

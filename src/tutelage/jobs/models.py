@@ -201,11 +201,28 @@ def read_model(file: Path) -> dict[str, Any]:
     """
     try:
         said = json.loads(file.read_text())
-        if not isinstance(said["spec"], (str, type(None))) or not isinstance(said.get("prepared") or {}, Mapping):
+        if not isinstance(said["spec"], (str, type(None))):
             raise TypeError
     except (ValueError, KeyError, TypeError, RecursionError):
         raise BadInput(f"{file} is damaged: expected JSON with a 'spec'") from None
+    classes, prepared = said.get("classes") or [], said.get("prepared") or {}
+    if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
+        raise BadInput(f"{file} is damaged: 'classes' is no list of names")
+    if not isinstance(prepared, dict) or not (prepared.get("kind") != "table" or _are_columns(prepared.get("columns"))):
+        raise BadInput(f"{file} is damaged: 'prepared' does not say how its rows were made numbers")
     return said
+
+
+def _are_columns(found: Any) -> bool:
+    """Whether these are columns as `signals.columns.Columns` has them."""
+
+    def is_one(column: Any) -> bool:
+        if not isinstance(column, dict) or not isinstance(column.get("column"), str):
+            return False
+        words, scale = column.get("words"), [column.get("mean"), column.get("spread")]
+        return isinstance(words, list) or (all(isinstance(n, (int, float)) for n in scale) and column["spread"] != 0)
+
+    return isinstance(found, list) and all(map(is_one, found))
 
 
 def _as_trained(said: Mapping[str, Any], data: Data) -> Columns | None:
