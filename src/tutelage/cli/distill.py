@@ -32,7 +32,7 @@ SHORTHANDS = {"epochs": "fit.epochs", "steps": "fit.steps", "lr": "fit.lr", "bat
 
 EXAMPLES = """\
 examples:
-  tutelage distill --teacher cnn:width=64 --train-teacher --student cnn:width=8,depth=3 --data digits --out runs/first
+  tutelage distill --teacher cnn:width=32 --train-teacher --student cnn:width=4,depth=4 --data digits --epochs 60 --lr 1e-2 --out runs/first
   tutelage distill --teacher runs/first/teacher --student net.py:small --recipe fitnets --fit.epochs 20 --seed 1
   tutelage distill --teacher hf:bert --student hf:bert:num_hidden_layers=2 --train-teacher \
     --data csv:mails.csv --data.label kind --data.text body

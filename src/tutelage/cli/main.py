@@ -33,7 +33,7 @@ LONGEST = 1000
 
 EXAMPLES = """\
 examples:
-  tutelage distill --teacher cnn:width=64 --train-teacher --student cnn:width=8,depth=3 --data digits --out runs/first
+  tutelage distill --teacher cnn:width=32 --train-teacher --student cnn:width=4,depth=4 --data digits --epochs 60 --lr 1e-2 --out runs/first
   tutelage recipes fitnets
 """
 
