@@ -315,3 +315,16 @@ def test_names_of_classes_are_text_in_the_code_and_on_the_card(tmp_path):
     text = (made.folder / "README.md").read_text()
     assert "<script>" not in text
     assert "\n# x" not in text
+
+
+def test_a_run_does_not_name_a_teacher_of_code_by_itself(run, tmp_path):
+    """Its config may come from a stranger; exporting the teacher must not run what it names."""
+    shutil.copytree(run, tmp_path / "run")
+    shutil.rmtree(tmp_path / "run" / "teacher")
+    (tmp_path / "evil.py").write_text(f"import pathlib\npathlib.Path({str(tmp_path / 'ran')!r}).write_text('')\ndef net(): ...\n")
+    config = tmp_path / "run" / "config.yaml"
+    lines = [f"teacher: {tmp_path}/evil.py:net" if line.startswith("teacher:") else line for line in config.read_text().splitlines()]
+    config.write_text("\n".join(lines))
+    with pytest.raises(BadInput, match="names code to run"):
+        export(tmp_path / "run", which="teacher", out=tmp_path / "out")
+    assert not (tmp_path / "ran").exists()

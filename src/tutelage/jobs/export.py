@@ -19,7 +19,7 @@ from tutelage.exports import card, onnx, standalone
 from tutelage.jobs import models, sources, specs
 from tutelage.jobs.folder import read_config
 from tutelage.jobs.foreign import refuse_links_out
-from tutelage.jobs.lineup import data_of, run_at
+from tutelage.jobs.lineup import check_trusted, data_of, run_at
 from tutelage.jobs.measurement import last_split
 from tutelage.signals import Model
 from tutelage.signals.columns import Columns
@@ -83,7 +83,9 @@ def export(
     run, name = _run_of(model, which)
     if run is None and which != "student":
         raise BadInput(f"--which {which} names a model of a run, but {str(model)!r} is none; leave it out")
-    given = model if run is None else _part(run, name)
+    if run is not None:
+        refuse_links_out(run)  # a link in somebody else's run would copy any file out, or write to any place
+    given = model if run is None else _part(run, name, trust_code)
     report = _report(run)
     studied = sources.data_from(data_of(model, trust_code) if data is None else data)
     handle = models.model_from(given, "model", data=studied, seed=0, trust_code=trust_code)
@@ -91,8 +93,6 @@ def export(
         raise BadInput(f"{model!r} has no trained weights to export; give a run folder or weights=FILE")
     if isinstance(handle.module, OnnxNet):
         raise BadInput(f"{str(model)!r} is an exported ONNX file already; export the run that it was made from")
-    if run is not None:
-        refuse_links_out(run)  # a link in somebody else's run would copy any file out, or write to any place
     target = Path(out) if out is not None else _place(run, name, to)
     _check_target(target)
     beside = target.with_name(f".{target.name}.{os.getpid()}.tmp")
@@ -265,7 +265,7 @@ def _run_of(model: Any, which: str) -> tuple[Path | None, str]:
     return None, which
 
 
-def _part(run: Path, which: str) -> Any:
+def _part(run: Path, which: str, trust_code: bool) -> Any:
     """What of a run is meant: a folder, or the teacher as the run was given it."""
     if which == "student":
         return run
@@ -276,6 +276,7 @@ def _part(run: Path, which: str) -> Any:
     config = read_config(run)
     given = config.get(which)
     if which == "teacher" and isinstance(given, str) and not given.startswith("<"):
+        check_trusted(given, run, trust_code)
         return given
     raise BadInput(f"{run} holds no model {which!r}{nearest(which, kept)}; it holds {', '.join(['student', *kept])}")
 

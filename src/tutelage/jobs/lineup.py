@@ -122,11 +122,16 @@ def data_of(given: Any, trust_code: bool = False) -> str:
     spec = read_config(run).get("data", "digits")
     if not isinstance(spec, str) or spec.startswith("<"):
         raise BadInput(f"the data of {run} were given in Python; give --data DATA, or in Python data=...")
-    _check_trusted(spec, run, trust_code)
+    check_trusted(spec, run, trust_code)
     return spec
 
 
-def _check_trusted(spec: str, run: Path, trust_code: bool) -> None:
+def check_trusted(spec: str, run: Path, trust_code: bool) -> None:
+    """Refuse code that a run's config names, unless the user allows it.
+
+    Raises:
+        BadInput: it is not allowed.
+    """
     if ".py:" in spec and not trust_code:
         raise BadInput(f"{run} names code to run, {spec!r}; look at it, then allow it with --trust-code")
 
@@ -183,5 +188,5 @@ def _teachers(run: Path, report: Mapping[str, Any], trust_code: bool) -> dict[st
             places[role] = run / ("teacher" if len(here) == 1 else f"teacher-{here.index(role) + 1}")
         else:
             places[role] = str(config.get(role))
-            _check_trusted(places[role], run, trust_code)
+            check_trusted(places[role], run, trust_code)
     return places
