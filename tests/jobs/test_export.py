@@ -185,6 +185,10 @@ def test_a_run_sees_another_table_in_its_own_scale(tmp_path):
     for expected, found in matched:
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
     assert before.preprocessing is None
+    for to in ("safetensors", "onnx"):
+        taken_home = export(run, to=to, data=old, out=tmp_path / to).folder
+        there = predict(model_from(str(taken_home), "model", data=new, seed=0), new.test).logits
+        torch.testing.assert_close(there, asked.logits, rtol=1e-4, atol=1e-4)
 
 
 def test_onnx_is_tried_on_real_samples_and_its_loss_in_eight_bits_is_measured(run, tmp_path, digits):

@@ -21,7 +21,7 @@ from tutelage.data import Data, kind_of
 from tutelage.errors import BadInput, MissingFile, TutelageError, nearest
 from tutelage.jobs import specs
 from tutelage.signals import RESERVED, Model
-from tutelage.signals.columns import Columns
+from tutelage.signals.columns import are_columns, rescaled
 from tutelage.signals.preprocessing import CODE, rebuilt
 from tutelage.students import hf, timm
 from tutelage.students.labels import check_order
@@ -62,7 +62,7 @@ def model_from(given: Any, role: str, *, data: Data, seed: int, trust_code: bool
         return _from_folder(Path(spec), role, data, trust_code)
     name, text = specs.divided(spec, LOCATED)
     if name.endswith(".onnx") and not text:
-        return onnx(name, classes=data.classes, count=data.class_count())
+        return onnx(name, classes=data.classes, count=data.class_count(), prepared=data.prepared)
     return _made(name, specs.options_in(text, spec), role, data, seed)
 
 
@@ -172,7 +172,7 @@ def _from_folder(folder: Path, role: str, data: Data, trust_code: bool) -> Model
     spec = said["spec"]
     check_order(said.get("classes"), data.classes, f"the {role} {str(folder)!r}")
     if said.get("exported") == "onnx":
-        return onnx(str(file.with_name("model.onnx")), classes=data.classes, count=data.class_count())
+        return onnx(str(file.with_name("model.onnx")), classes=data.classes, count=data.class_count(), prepared=data.prepared)
     if spec is None:
         raise BadInput(
             f"the model of {folder} was given as a Python object, so it cannot be rebuilt by name; "
@@ -185,7 +185,7 @@ def _from_folder(folder: Path, role: str, data: Data, trust_code: bool) -> Model
         return _made(f"hf:{file.parent}", own, role, data, 0)
     if ".py:" in name and not trust_code:
         raise BadInput(f"{folder} names code to run, {name!r}; look at it, then allow it with --trust-code")
-    inputs = _as_trained(said, data) or _as_exported(said, file)
+    inputs = rescaled(said.get("prepared"), data.prepared, str(folder)) or _as_exported(said, file)
     if said.get("exported") and ".py:" in name:
         name = f"{file.parent}/{name}"
     model = _made(name, options, role, data, 0, file.with_name("model.safetensors"), inputs)
@@ -208,29 +208,9 @@ def read_model(file: Path) -> dict[str, Any]:
     classes, prepared = said.get("classes") or [], said.get("prepared") or {}
     if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
         raise BadInput(f"{file} is damaged: 'classes' is no list of names")
-    if not isinstance(prepared, dict) or not (prepared.get("kind") != "table" or _are_columns(prepared.get("columns"))):
+    if not isinstance(prepared, dict) or not (prepared.get("kind") != "table" or are_columns(prepared.get("columns"))):
         raise BadInput(f"{file} is damaged: 'prepared' does not say how its rows were made numbers")
     return said
-
-
-def _are_columns(found: Any) -> bool:
-    """Whether these are columns as `signals.columns.Columns` has them."""
-
-    def is_one(column: Any) -> bool:
-        if not isinstance(column, dict) or not isinstance(column.get("column"), str):
-            return False
-        words, scale = column.get("words"), [column.get("mean"), column.get("spread")]
-        return isinstance(words, list) or (all(isinstance(n, (int, float)) for n in scale) and column["spread"] != 0)
-
-    return isinstance(found, list) and all(map(is_one, found))
-
-
-def _as_trained(said: Mapping[str, Any], data: Data) -> Columns | None:
-    """Numbers scaled as those that the model was trained on, where the data at hand are scaled otherwise; None where they are alike."""
-    trained, given = said.get("prepared") or {}, data.prepared
-    if trained.get("kind") != "table" or given.get("kind") != "table" or trained["columns"] == given["columns"]:
-        return None
-    return Columns(trained["columns"], given["columns"])
 
 
 def _as_exported(said: Mapping[str, Any], file: Path) -> Callable[..., Any] | None:

@@ -98,3 +98,36 @@ class Columns:
         factors_F, shifts_F = (torch.tensor(v, dtype=torch.float64, device=x_BF.device) for v in (self._factors, self._shifts))
         scaled_BF = torch.cat([x_BF.double(), nothing_B1], 1)[:, self._places] * factors_F + shifts_F
         return (scaled_BF.to(x_BF.dtype),)
+
+
+def rescaled(trained: Any, given: Mapping[str, Any], name: str) -> Columns | None:
+    """What a model that was trained on one table needs to see another: numbers scaled as it knows them.
+
+    Args:
+        trained: what the model says of how its rows were prepared, see `Data.prepared`; from a file, so it may be anything.
+        given: the same of the data at hand.
+        name: how messages call the model.
+
+    Returns:
+        None where the two are alike, or one of them is no table.
+
+    Raises:
+        BadInput: what the model says is damaged, or the data lack a column.
+    """
+    if not isinstance(trained, Mapping) or trained.get("kind") != "table" or given.get("kind") != "table":
+        return None
+    if not are_columns(trained.get("columns")):
+        raise BadInput(f"{name} is damaged: it does not say how its rows were made numbers")
+    return None if trained["columns"] == given["columns"] else Columns(trained["columns"], given["columns"])
+
+
+def are_columns(found: Any) -> bool:
+    """Whether these are columns as `Columns` takes them; for what was read from a file."""
+
+    def is_one(column: Any) -> bool:
+        if not isinstance(column, dict) or not isinstance(column.get("column"), str):
+            return False
+        words, scale = column.get("words"), [column.get("mean"), column.get("spread")]
+        return isinstance(words, list) or (all(isinstance(n, (int, float)) for n in scale) and column["spread"] != 0)
+
+    return isinstance(found, list) and all(map(is_one, found))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from tutelage.errors import BadInput, MissingFile
 from tutelage.exports.onnx import answer_of, asked, read_metadata, session
 from tutelage.signals import Model
+from tutelage.signals.columns import rescaled
 from tutelage.signals.preprocessing import rebuilt
 from tutelage.students.hf import tokenizer_of
 from tutelage.students.labels import check_order
@@ -60,13 +61,14 @@ def _parameters(file: Path) -> int | None:
     return sum(math.prod(w.dims) for w in graph.initializer if w.data_type in (1, 2, 3, 10, 11, 16) and w.dims)
 
 
-def onnx(where: str, *, classes: Sequence[str] = (), count: int | None = None) -> Model:
+def onnx(where: str, *, classes: Sequence[str] = (), count: int | None = None, prepared: Mapping[str, Any] | None = None) -> Model:
     """Make a handle on a model in an ONNX file.
 
     Args:
         where: the file.
         classes: names of the data's classes, in order.
         count: number of the data's classes.
+        prepared: how the data's rows were prepared, see `Data`.
 
     Returns:
         A handle that counts as trained. What the file's metadata say of preprocessing is done; else it takes the batch's columns.
@@ -81,6 +83,7 @@ def onnx(where: str, *, classes: Sequence[str] = (), count: int | None = None) -
     running = session(file)
     said = read_metadata(running, file)
     inputs = rebuilt(said.get("preprocessing"), lambda: tokenizer_of(str(file.parent)), where)
+    inputs = inputs or rescaled(said.get("prepared"), prepared or {}, where)
     gives = _classes(running)
     if count is not None and gives not in (None, count):
         raise BadInput(f"{where} gives {gives} logits, but the data have {count} classes")
