@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tutelage.data import Data
-from tutelage.errors import BadInput, TutelageError
+from tutelage.errors import BadInput, MissingFile, TutelageError
 from tutelage.jobs import models, sources
 from tutelage.jobs.folder import read_config
 from tutelage.jobs.report import numbers_of
@@ -113,8 +113,11 @@ def data_of(given: Any, trust_code: bool = False) -> str:
 
     Raises:
         BadInput: it lies in no run, or its data were given in Python, or are code that is not trusted.
+        MissingFile: a path that does not exist.
     """
     path = Path(given) if isinstance(given, (str, Path)) and str(given) and os.path.exists(given) else None
+    if path is None and isinstance(given, (str, Path)) and "/" in str(given) and ":" not in str(given):
+        raise MissingFile(f"{str(given)[:200]!r} does not exist; expected a run folder or a model")
     around = [] if path is None else [path, *path.absolute().parents[:ABOVE]]
     run = next((folder for folder in around if (folder / "config.yaml").is_file()), None)
     if run is None:
