@@ -13,17 +13,16 @@ import torch
 from tutelage.data import Data
 from tutelage.errors import BadInput, printable
 from tutelage.evaluation import measure, predict
-from tutelage.jobs import estimate, folder, models, sources
+from tutelage.jobs import estimate, folder, sources
 from tutelage.jobs import report as reporting
 from tutelage.jobs.environment import without_secrets, write_environment
 from tutelage.jobs.measurement import findings_of, say_before
+from tutelage.jobs.roles import filled, handles_of
 from tutelage.jobs.settings import chosen_knobs, plain, settled
 from tutelage.jobs.taps import check_classes
-from tutelage.randomness import derive
 from tutelage.recipes import load, roles
 from tutelage.recipes.alone import alone
 from tutelage.signals import Model
-from tutelage.teachers import Frozen
 from tutelage.training import Fit, Plan, Run, RunOptions, rehearse, train
 from tutelage.training.run import make_accelerator
 from tutelage.training.tracking import tracking
@@ -97,13 +96,13 @@ def distill(
     name = recipe if isinstance(recipe, str) else function.__name__.replace("_", "-")
     studied = sources.data_from(data)
     given = {"teacher": teacher, "student": student, **{r: settings.pop(r) for r in roles(function) if r in settings}}
-    handles, studied = _handles(function, name, given, studied, seed, trust_code)
+    handles, studied = handles_of(function, name, given, studied, seed, trust_code)
     chosen = chosen_knobs(function, name, settings)
     sources.check(studied)
     labelled = studied.train.labels() is not None
     if function.about.needs_labels and not labelled:  # type: ignore[attr-defined]
         raise BadInput(f"recipe {name} needs labels, but {studied.name} has none; choose a recipe without, such as hinton-kd with alpha=1")
-    plan = function(**_roles(function, handles, studied), **chosen)
+    plan = function(**filled(function, handles, studied), **chosen)
     product = plan.product
     teachers = {r: m for r, m in handles.items() if r != "student"}
     raw = [r for r, m in teachers.items() if not m.trained and m.spec is not None]
@@ -213,39 +212,6 @@ def _place(out: str | Path | None, name: str, options: RunOptions) -> Path:
     if PartialState(cpu=options.device == "cpu").num_processes > 1:
         broadcast_object_list(chosen)
     return Path(chosen[0])
-
-
-def _handles(
-    function: Callable[..., Plan], name: str, given: Mapping[str, Any], data: Data, seed: int, trust_code: bool
-) -> tuple[dict[str, Model], Data]:
-    """The models by role; and the data, which take their classes from the teacher where they have no labels to count them by."""
-    wanted = roles(function)
-    for role, value in given.items():
-        if value is not None and role not in wanted:
-            takes = ", ".join(r for r in wanted if r != "data")
-            raise BadInput(f"recipe {name} takes no {role}; it takes {takes}")
-    handles: dict[str, Model] = {}
-    for role in wanted:
-        if role == "data":
-            continue
-        if given.get(role) is None:
-            raise BadInput(f"recipe {name} needs a {role}: give --{role} MODEL_OR_RUN")
-        handle = models.model_from(given[role], role, data=data, seed=derive("weights", seed, role), trust_code=trust_code)
-        if data.class_count() is None and handle.classes:
-            data = replace(data, classes=handle.classes)
-        handles[role] = handle
-    return handles, data
-
-
-def _roles(function: Callable[..., Plan], handles: Mapping[str, Model], data: Data) -> dict[str, Any]:
-    made: dict[str, Any] = {}
-    for role, annotation in roles(function).items():
-        if role == "data":
-            made[role] = data
-        else:
-            frozen = str(getattr(annotation, "__name__", annotation)).rpartition(".")[2] == "Teacher"
-            made[role] = Frozen(handles[role]) if frozen else handles[role]
-    return made
 
 
 def _plans(

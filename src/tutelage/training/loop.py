@@ -69,6 +69,7 @@ class _Loop:
         self.fits = {name: learner.fit or self.stage.fit for name, learner in opened.learners.items()}
         self.slices = None if opened.order is None else Slices(opened.order, run.rank, run.ranks, run.options.micro_batch)
         self.parts = self.slices.parts if self.slices else 1
+        self.end = opened.steps if run.limit is None else min(opened.steps, run.limit)
         self.optimizers = opened.optimizers
         self.prefixed = len(opened.learners) > 1
         self.record: dict[str, list[Tensor]] = {}
@@ -96,12 +97,12 @@ class _Loop:
         opened.training_mode(opened.turns[0])
         feed = self._feed(saved.step)
         with contextlib.closing(feed):
-            for number in range(saved.step, opened.steps):
+            for number in range(saved.step, self.end):
                 steps = self._step(number, next(feed))
                 done = number + 1
                 epoch = opened.order.epoch(number) if opened.order else 0
-                ended = opened.order is not None and (opened.order.epoch(done) > epoch or done == opened.steps)
-                last = done == opened.steps
+                ended = opened.order is not None and (opened.order.epoch(done) > epoch or done == self.end)
+                last = done == self.end
                 for part in opened.parts.values():
                     part.after_step(steps[-1])
                     if ended:
@@ -121,10 +122,8 @@ class _Loop:
 
     def _feed(self, start: int) -> Any:
         if self.opened.source is None or self.slices is None:
-            return ([{}] for _ in range(start, self.opened.steps))
-        return batches(
-            self.opened.source, self.slices, seed=self.run.seed, start=start, stop=self.opened.steps, workers=self.run.options.workers
-        )
+            return ([{}] for _ in range(start, self.end))
+        return batches(self.opened.source, self.slices, seed=self.run.seed, start=start, stop=self.end, workers=self.run.options.workers)
 
     def _step(self, number: int, micros: list[Any]) -> list[Step]:
         opened, run, stage = self.opened, self.run, self.stage
@@ -275,6 +274,6 @@ class _Loop:
     def _finish(self, saved: Saved) -> None:
         for name in self.opened.averages:
             self.opened.averages[name].swap()
-        self.saver.check_finite(self.opened, self.opened.steps)
+        self.saver.check_finite(self.opened, self.end)
         best = {n: f.keep == "best" and self.run.watch is not None for n, f in self.fits.items()}
         self.saver.finish(self.opened, best, self.journal.offset())

@@ -36,6 +36,7 @@ class Run:
         identity: what, besides the plan itself, a checkpoint must agree with (recipe, knobs, data).
         accelerator: an existing one; made from the options otherwise.
         track: takes each line of metrics.jsonl on its way to trackers; default: `train` starts those of the options for this run alone.
+        limit: end each stage after so many updates, its schedules being those of its whole length; the beginning of a run, to look at.
 
     Raises:
         BadInput: an accelerator of another precision is already in use in this process, or trackers without a folder.
@@ -51,12 +52,14 @@ class Run:
         identity: Mapping[str, Any] | None = None,
         accelerator: Accelerator | None = None,
         track: Track | None = None,
+        limit: int | None = None,
     ) -> None:
         self.folder, self.seed, self.watch = folder, seed, watch
         self.options = options or RunOptions()
         self.identity = dict(identity or {})
         self.accelerator = accelerator or make_accelerator(self.options, folder)
         self.track = track
+        self.limit = limit
         self.stop_signal: int | None = None
         mixed = self.accelerator.mixed_precision != "no"
         # around models and around terms; a context costs as much as a small layer, so it is only entered where it does something

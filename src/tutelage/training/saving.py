@@ -65,7 +65,8 @@ class Saver:
 
     def _plan_identity(self) -> dict[str, Any]:
         stages = {f"{i:02d}-{stage.name}": _stage_identity(stage) for i, stage in enumerate(self.plan.parts)}
-        identity = {**self.run.identity, "seed": self.run.seed, "stages": stages}
+        limit = {} if self.run.limit is None else {"limit": self.run.limit}
+        identity = {**self.run.identity, "seed": self.run.seed, **limit, "stages": stages}
         return json.loads(json.dumps(identity, default=str))  # as it comes back from a file
 
     def save(self, opened: Opened, now: Saved) -> None:

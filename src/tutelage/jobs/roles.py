@@ -1,0 +1,68 @@
+"""From what a user gives for a recipe's roles to what the recipe is called with: handles on models, and teachers that are frozen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from tutelage.data import Data
+from tutelage.errors import BadInput
+from tutelage.jobs import models
+from tutelage.randomness import derive
+from tutelage.recipes import roles
+from tutelage.signals import Model
+from tutelage.teachers import Frozen
+from tutelage.training import Plan
+
+
+def handles_of(
+    function: Callable[..., Plan], name: str, given: Mapping[str, Any], data: Data, seed: int, trust_code: bool
+) -> tuple[dict[str, Model], Data]:
+    """The models by role; and the data, which take their classes from the teacher where they have no labels to count them by.
+
+    Args:
+        function: the recipe.
+        name: how messages call it.
+        given: by role, what `models.model_from` takes.
+        data: what is studied.
+        seed: of the run; each role's first weights have a seed of their own.
+        trust_code: let a run folder name a .py file whose code then runs.
+
+    Raises:
+        BadInput: a role that the recipe does not take, one that it lacks, or something that is no model.
+    """
+    wanted = roles(function)
+    for role, value in given.items():
+        if value is not None and role not in wanted:
+            takes = ", ".join(r for r in wanted if r != "data")
+            raise BadInput(f"recipe {name} takes no {role}; it takes {takes}")
+    handles: dict[str, Model] = {}
+    for role in wanted:
+        if role == "data":
+            continue
+        if given.get(role) is None:
+            raise BadInput(f"recipe {name} needs a {role}: give --{role} MODEL_OR_RUN")
+        handle = models.model_from(given[role], role, data=data, seed=derive("weights", seed, role), trust_code=trust_code)
+        if data.class_count() is None and handle.classes:
+            data = replace(data, classes=handle.classes)
+        handles[role] = handle
+    return handles, data
+
+
+def filled(function: Callable[..., Plan], handles: Mapping[str, Model], data: Data) -> dict[str, Any]:
+    """What a recipe is called with, by role: what it only asks is a frozen teacher, what it trains stays a model.
+
+    Args:
+        function: the recipe.
+        handles: by role, as `handles_of` gives them.
+        data: what is studied.
+    """
+    made: dict[str, Any] = {}
+    for role, annotation in roles(function).items():
+        if role == "data":
+            made[role] = data
+        else:
+            frozen = str(getattr(annotation, "__name__", annotation)).rpartition(".")[2] == "Teacher"
+            made[role] = Frozen(handles[role]) if frozen else handles[role]
+    return made
