@@ -47,7 +47,7 @@ def trial(
     """
     claim = load(reproduction)
     if kind == "fixture":
-        weights, losses = _fixture(claim, name, seed, limit)
+        weights, losses = _fixture(claim, name, seed, limit, anew=limit is not None)
         return {"weights": str(weights), "losses": losses}
     arm = claim.arms[name]
     data = (arm.data or claim.data)(seed)
@@ -108,8 +108,8 @@ def _trained(plan: Plan, seed: int, limit: int | None) -> tuple[dict[str, list[f
     return losses, time.perf_counter() - start
 
 
-def _fixture(claim: Reproduction, name: str, seed: int, limit: int | None) -> tuple[Path, dict[str, list[float]]]:
-    """The weights of a fixture, and the losses of its training where it was trained now."""
+def _fixture(claim: Reproduction, name: str, seed: int, limit: int | None, anew: bool = False) -> tuple[Path, dict[str, list[float]]]:
+    """The weights of a fixture, and the losses of its training where it was trained now: where it is missing, or shall be made anew."""
     arm = claim.fixtures[name]
     data = (arm.data or claim.data)(seed)
     losses: dict[str, list[float]] = {}
@@ -130,10 +130,9 @@ def _fixture(claim: Reproduction, name: str, seed: int, limit: int | None) -> tu
         return plan.product, content
 
     folder = store.cache() / "fixtures" / f"{name}-{store.key(content)}"
-    if limit is None:
-        return store.fixture(folder, make), losses
-    store.keep(folder, *make())  # a prefix is there to be replayed
-    return folder / "model.safetensors", losses
+    if anew:
+        store.keep(folder, *make())
+    return store.fixture(folder, make), losses
 
 
 def _handle(claim: Reproduction, arm: Arm, seed: int, limit: int | None) -> Model | None:
