@@ -155,6 +155,7 @@ def tuned(name: str, **changed: Any) -> dict[str, Any]:
     ]
     tried.append({"knobs": {"temperature": 8.0}, "validation": None, "pruned": False})
     made = comparison(**changed)
+    made["budget"]["tune"] = 4
     made["results"][name]["tuning"] = {
         "trials": 4,
         "pruned": 1,
@@ -192,7 +193,7 @@ def test_the_page_holds_the_answer_and_every_section():
     for words in (
         "4 recipes compared, 1 left out",
         "3 seeds the same for all recipes",
-        "1,000 updates in each training, after tuning",
+        "1,000 updates in each training, after tuning for 4 times as many",
         "360 samples of test judged by; ranked by 270 of validation",
         "2 min 3 s for all of it",
         "Ranked by the mean accuracy on validation; judged on test",
@@ -206,6 +207,7 @@ def test_the_page_holds_the_answer_and_every_section():
         "tutelage distill --teacher trials/fitnets-seed-0 --student MODEL",
         "Holm's method",
         "Abacus",
+        "tutelage compare --resume .",
         "fit.lr 0.01",
         "tune 4",
     ):

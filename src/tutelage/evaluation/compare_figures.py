@@ -87,7 +87,7 @@ def tuning(compare: Mapping[str, Any]) -> list[tuple[str, Picture]]:
         best = about.get("validation")
         said = f"{name}: {len(tried)} trials{'' if best is None else f', the best reached {wording.percent(best)}'}"
         drawn = seed_plots.tuned(values, _chosen(about, tried), f"{quality_of(compare)}, %")
-        caption = f"{name}: each trial's result on validation; hollow: pruned; line: best so far; diamond: chosen."
+        caption = f"{name}: each trial's result on validation; crosses: given up; line: best so far; diamond: chosen."
         found.append((name, picture(f"tuning-{number}", drawn, f"Trials of {said}", caption, "small")))
     return found
 

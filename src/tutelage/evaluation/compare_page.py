@@ -77,9 +77,9 @@ def facts(compare: Mapping[str, Any]) -> list[tuple[str, str]]:
     found.append((_several(several, "seed"), "the same for all recipes" if several > 1 else "says nothing of how others would have ended"))
     if budget.get("amount") is not None:
         amount, kind = budget["amount"], str(budget.get("kind", "updates"))
-        first = any(each.get("tuning") for each in compare["results"].values())
+        tuned = f", after tuning for {budget['tune']} times as many" if budget.get("tune") else ""
         each = f"{amount:g} {kind}" if kind != "updates" else f"{amount:,} {kind}"
-        found.append((each.removesuffix("s") if amount == 1 else each, f"in each training{', after tuning' if first else ''}"))
+        found.append((each.removesuffix("s") if amount == 1 else each, f"in each training{tuned}"))
     if compare.get("samples") is not None:
         chosen = compare.get("chosen_on") or {}
         ranks = f"; ranked by {chosen['samples']:,} of {chosen['split']}" if chosen.get("samples") is not None else ""

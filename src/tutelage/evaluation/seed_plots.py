@@ -126,7 +126,7 @@ def tuned(tried: Sequence[tuple[float | None, bool]], chosen: int | None, qualit
     """What each trial of a tuning reached, and the best so far.
 
     Args:
-        tried: validation in percent, None where there is none; whether it was pruned.
+        tried: validation in percent, None where it was given up before; whether it was pruned.
         chosen: the place of the trial whose knobs were taken.
         quality: label of the axis.
     """
@@ -142,6 +142,8 @@ def tuned(tried: Sequence[tuple[float | None, bool]], chosen: int | None, qualit
         shown = [(at, value) for at, value, cut in known if cut is pruned]
         style = {"markerfacecolor": "white" if pruned else BLUE, "markeredgecolor": BLUE, "linestyle": "none"}
         axes.plot([at for at, _ in shown], [value for _, value in shown], "o", markersize=4.5, **style)
+    none = [at + 1 for at, (value, _) in enumerate(tried) if value is None]
+    axes.plot(none, [0.04] * len(none), "x", color=QUIET, markersize=4.5, transform=axes.get_xaxis_transform())
     if chosen is not None and tried[chosen][0] is not None:
         axes.plot([chosen + 1], [tried[chosen][0]], "D", color=GREEN, markersize=7, markeredgecolor=INK, markeredgewidth=0.6)
     axes.set_xlim(0.4, len(tried) + 0.6)
