@@ -423,3 +423,11 @@ def test_a_name_that_looks_like_an_id_is_left_alone():
     drawn = picture("own", DRAWN["differences"](), "label", "caption").svg
     assert 'x" id="ranking' in "".join(ElementTree.fromstring(drawn).itertext())
     assert all(each.startswith("own-") for each in re.findall(r'<\w+[^>]*\bid="([^"]*)"', drawn))
+
+
+def test_the_teacher_is_no_line_where_students_are_held_against_it():
+    """It agrees with itself on every sample: a line at 100 % says nothing and presses the rest."""
+    made = comparison(metric="agreement")
+    made["teacher"]["test"] = {"agreement": 1.0}
+    assert "teacher 100.00 %" not in Reader(render(made)).text
+    assert "teacher 98.00 %" in Reader(render(comparison())).text

@@ -42,7 +42,7 @@ def cost(compare: Mapping[str, Any]) -> Picture | None:
         ends = [None if test.get(end) is None else test[end] * 100 for end in ("low", "high")]
         spreads.append(Spread(_label(compare, name), test["mean"] * 100, ends[0], ends[1], seconds / one, runs, name == first))
     teacher = ((compare.get("teacher") or {}).get("test") or {}).get(metric)
-    line = None if teacher is None else ("teacher", teacher * 100)
+    line = None if teacher is None or metric == "agreement" else ("teacher", teacher * 100)  # it always agrees with itself
     drawn = seed_plots.quality_over_time(spreads, f"{unit} for one training", f"{quality_of(compare)} on {compare['split']}, %", line)
     said = "; ".join(f"{each.name} {each.mean:.2f} % at {each.at:.3g} {unit}" for each in spreads)
     marks = ["large marks: means", "small dots: single seeds", "diamond: the winner"]
