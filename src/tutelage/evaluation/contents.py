@@ -100,8 +100,8 @@ def picture(name: str, svg: str, label: str, caption: str, kind: str = "plain") 
     from markupsafe import Markup, escape
 
     points = re.search(r'viewBox="0 0 ([\d.]+)', svg)
-    for mark in ('id="', "url(#", 'href="#'):  # ids are unique in a drawing; on a page there are several
-        svg = svg.replace(mark, f"{mark}{name}-")
+    # ids are unique in a drawing; on a page there are several. Only in tags: a class may be called id="x"
+    svg = re.sub(r"<[^>]*>", lambda tag: re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{name}-", tag[0]), svg)
     svg = svg.replace("<svg", f'<svg role="img" aria-label="{escape(label)}"', 1)
     width = float(points.group(1)) / 72 if points else plots.WIDTH
     return Picture(Markup(svg), label, caption, kind, width)  # drawn by us; matplotlib escapes what it is given

@@ -1,24 +1,22 @@
 """The report of a run as one HTML file that opens offline: a function of what the run folder holds.
 
-Nothing that comes from the user's data or from a run folder is trusted: the template escapes all text, pictures are only taken as data, and
-the paper's address only as a web address. The figures are in `plots`, the words in `wording`, the looks in `page.html.jinja`.
+Nothing that comes from the user's data or from a run folder is trusted: see `template`; pictures are only taken as data. The figures are in
+`plots`, the words in `wording`, what stands where in `page.html.jinja`.
 """
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Mapping
 from functools import partial
-from importlib.resources import files
 from typing import Any
 
 from tutelage.evaluation import sections, wording
 from tutelage.evaluation.contents import Contents, looks_of
 from tutelage.evaluation.contrast import confused, gallery_entry
+from tutelage.evaluation.template import breakable, cited, filled, flat
 
 METRICS = (
-    ("model", "Model", "", lambda spec: re.sub(r"(?<=[,:/])", "\u200b", spec)),  # where it may be broken
+    ("model", "Model", "", breakable),
     ("accuracy", "Accuracy", "higher is better", wording.percent),
     ("macro_f1", "Macro F1", "mean over classes, higher is better", wording.percent),
     ("nll", "Nats a sample", "negative log-likelihood, lower is better", "{:.3f}".format),
@@ -43,14 +41,10 @@ def render(contents: Contents) -> str:
     Returns:
         HTML that needs no other file.
     """
-    from jinja2 import Environment, StrictUndefined
-
     report = contents.report
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters["unbroken"] = unbroken
-    template = environment.from_string(files("tutelage.evaluation").joinpath("page.html.jinja").read_text(encoding="utf-8"))
     looks, first = looks_of(report), wording.teacher_of(report)
-    return template.render(
+    return filled(
+        "page.html.jinja",
         report=report,
         looks=looks,
         headline=wording.headline(report),
@@ -67,8 +61,8 @@ def render(contents: Contents) -> str:
         disagreements=[gallery_entry(each, contents, looks) for each in contents.disagreements],
         against=f"the {looks[first].name}" if first else "the labels",
         data=sections.data_of(report),
-        paper=_paper(report.get("paper")),
-        settings=sorted(_flat(contents.config)),
+        paper=cited(report.get("paper")),
+        settings=sorted(flat(contents.config)),
         versions=contents.environment.get("versions", {}),
         environment=contents.environment,
         from_python=any(isinstance(v, str) and v.startswith("<") for v in contents.config.values()),
@@ -98,31 +92,6 @@ def _drawn(report: Mapping[str, Any]) -> str:
     if not kept or kept["samples"] == kept["of"]:
         return ""
     return f"Made from {kept['samples']:,} of the {kept['of']:,} samples, drawn by the run's seed."
-
-
-def _paper(paper: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    if not isinstance(paper, dict):
-        return None
-    url = str(paper.get("url") or "")
-    return {**paper, "url": url if url.startswith(("https://", "http://")) else ""}
-
-
-def _flat(settings: Mapping[str, Any], before: str = "") -> list[tuple[str, str]]:
-    found = []
-    for key, value in settings.items():
-        name = f"{before}{key}".replace("_", "-")
-        found += (
-            _flat(value, f"{name}.")
-            if isinstance(value, Mapping)
-            else [(name, str(value) if isinstance(value, str) else json.dumps(value))]
-        )
-    return found
-
-
-def unbroken(text: str) -> str:
-    """Text in which numbers stay with their units, and minus signs are minus signs."""
-    text = re.sub(r"(?<=\d) (?=(?:%|[kMGT]?B|[kMGT]|ms|times|million|billion|trillion)(?:\W|$))", "\u00a0", text)
-    return re.sub(r"(?<![\w.\-])-(?=\d)", "\u2212", text)
 
 
 def _ms(milliseconds: float) -> str:

@@ -113,7 +113,8 @@ def _for_a_page(svg: str) -> str:
     return re.sub(r"\n\s*", "\n", svg.replace("xlink:href", "href"))
 
 
-def _figure(height: float, width: float = WIDTH, **kwargs: Any) -> tuple[Figure, Any]:
+def blank(height: float, width: float = WIDTH, **kwargs: Any) -> tuple[Figure, Any]:
+    """An empty figure of that size in inches, and its axes; what else is given goes to `subplots`."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), layout="constrained")
@@ -130,7 +131,7 @@ def quality_against_cost(points: Sequence[tuple[Look, float, float]], cost: str,
         cost: label of the axis.
         quality: label of the axis.
     """
-    figure, axes = _figure(2.6, SMALL)
+    figure, axes = blank(2.6, SMALL)
     costs, qualities = [x for _, x, _ in points], [y * 100 for _, _, y in points]
     logarithmic = max(costs) > 4 * min(costs)
     span = (max(qualities) - min(qualities)) or 1.0
@@ -140,7 +141,7 @@ def quality_against_cost(points: Sequence[tuple[Look, float, float]], cost: str,
         room = (max(costs) / min(costs)) ** 0.25
         axes.set_xscale("log")
         axes.set_xlim(min(costs) / room, max(costs) * room)
-        _plain_numbers(axes.xaxis, axes.get_xlim())
+        plain_numbers(axes.xaxis, axes.get_xlim())
     else:
         axes.set_xlim(0, max(costs) * 1.15)
         axes.locator_params(axis="x", nbins=5)
@@ -170,7 +171,7 @@ def curves(lines: Sequence[tuple[Look, Sequence[float], Sequence[float]]], quali
         quality: label of the axis.
         borders: updates at which a new stage of the student begins.
     """
-    figure, axes = _figure(2.6)
+    figure, axes = blank(2.6)
     for border in borders:
         axes.axvline(border, color=QUIET, linewidth=0.8, linestyle=(0, (2, 2)))
     for look, x, y in lines:
@@ -188,7 +189,7 @@ def terms(lines: Mapping[str, tuple[Sequence[float], Sequence[float]]], quality:
         quality: label of the axis.
         share: whether values are shares in [0, 1].
     """
-    figure, axes = _figure(2.6)
+    figure, axes = blank(2.6)
     everything = []
     for number, (name, (x, y)) in enumerate(lines.items()):
         x, y = thinned(x, [v * 100 for v in y] if share else y)
@@ -200,7 +201,7 @@ def terms(lines: Mapping[str, tuple[Sequence[float], Sequence[float]]], quality:
         axes.set_ylim(0, 100)
     elif everything and min(everything) > 0 and max(everything) > 20 * min(everything):
         axes.set_yscale("log")
-        _plain_numbers(axes.yaxis, axes.get_ylim())
+        plain_numbers(axes.yaxis, axes.get_ylim())
     return _over_updates(figure, axes, quality)
 
 
@@ -212,7 +213,7 @@ def reliability_diagram(bins: Sequence[Mapping[str, Any]], look: Look) -> Figure
         bins: as `reliability` gives them.
         look: the model's.
     """
-    figure, (axes, below) = _figure(3.2, SMALL, nrows=2, sharex=True, height_ratios=[3.6, 1])
+    figure, (axes, below) = blank(3.2, SMALL, nrows=2, sharex=True, height_ratios=[3.6, 1])
     width = 1 / len(bins)
     middles = [(i + 0.5) * width * 100 for i in range(len(bins))]
     filled = [(m, b) for m, b in zip(middles, bins, strict=True) if b["samples"]]
@@ -241,7 +242,7 @@ def class_changes(rows: Sequence[tuple[str, Sequence[float]]], against: Sequence
         rows: class, and the changes against each of the others, in points.
         against: names of what the student is compared with, one or two.
     """
-    figure, all_axes = _figure(0.75 + 0.2 * len(rows), ncols=len(against), sharey=True, sharex=True, squeeze=False)
+    figure, all_axes = blank(0.75 + 0.2 * len(rows), ncols=len(against), sharey=True, sharex=True, squeeze=False)
     places = list(range(len(rows)))
     most = max(abs(value) for _, changes in rows for value in changes) or 1.0
     for column, (axes, name) in enumerate(zip(all_axes[0], against, strict=True)):
@@ -273,7 +274,7 @@ def heat_map(counts: Sequence[Sequence[int]], names: Sequence[str], rows: str, c
     """
     size = len(names)
     side = min(max(3.2, 1.1 + 0.3 * size), 7.4)
-    figure, axes = _figure(side * 0.96, side)
+    figure, axes = blank(side * 0.96, side)
     shown = [[0 if i == j else n for j, n in enumerate(row)] for i, row in enumerate(counts)]
     own = size - pooled
     most = max([n for row in shown[:own] for n in row[:own]], default=0) or 1
@@ -313,7 +314,7 @@ def class_sizes(counts: Sequence[int], names: Sequence[str]) -> Figure:
         names: of the classes; left out where there are more than 30.
     """
     ordered = sorted(zip(counts, names, strict=True), key=lambda pair: -pair[0])
-    figure, axes = _figure(2.5)
+    figure, axes = blank(2.5)
     axes.bar(range(len(ordered)), [n for n, _ in ordered], 0.8 if len(ordered) <= 60 else 1.0, color=BLUE)
     if len(ordered) <= 30:
         _name_below(axes, range(len(ordered)), [name for _, name in ordered], 0.85 * WIDTH)
@@ -361,7 +362,7 @@ def _legend(figure: Figure, axes: Axes) -> None:
         )
 
 
-def _plain_numbers(axis: Axis, limits: tuple[float, float]) -> None:
+def plain_numbers(axis: Axis, limits: tuple[float, float]) -> None:
     """Write a logarithmic axis in plain numbers, and enough of them."""
     from matplotlib.ticker import LogLocator, NullFormatter
 

@@ -50,6 +50,9 @@ def interval(values: Sequence[float], level: float = LEVEL) -> Interval:
     Raises:
         BadInput: no values, or one that is not finite.
 
+    Of numbers as skewed as exponential ones it holds the true mean less often than it says: in 89 %, 88 % and 90 % of cases over 3, 5 and
+    10 seeds; of the difference of two such numbers, in 96 % to 97 % (simulated in `tests/evaluation/test_seeds.py`).
+
     Source: "Student", "The Probable Error of a Mean", Biometrika 6, 1908.
     """
     from scipy.stats import t
