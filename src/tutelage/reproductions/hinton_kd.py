@@ -18,7 +18,7 @@ from tutelage.reproductions.harness.benches import fm14, without
 DRESS = 3
 STUDENT = "cnn:width=8,depth=3,pools=2"
 LENGTH = {"fit": {"steps": 940}}
-RATES = each_try(**{"fit.lr": (3e-3, 1e-2, 3e-2)})
+RATES = each_try(**{"fit.lr": (3e-3, 1e-2, 3e-2, 1e-1)})
 
 
 def few(seed: int) -> Data:

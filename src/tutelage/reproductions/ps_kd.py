@@ -11,7 +11,7 @@ from tutelage.reproductions.harness.benches import fm14
 
 NET = "cnn:width=32,depth=3,pools=2"
 LENGTH = {"fit": {"steps": 2_340}}
-RATES = each_try(**{"fit.lr": (1e-3, 3e-3, 1e-2)})
+RATES = each_try(**{"fit.lr": (3e-3, 1e-2, 3e-2, 1e-1)})
 
 
 def studied(seed: int) -> Data:
