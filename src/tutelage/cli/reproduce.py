@@ -55,7 +55,7 @@ def _parser() -> Parser:
     parser.epilog = EXAMPLES
     parser.add_argument("name", nargs="?", type=str, help="a reproduction, or file.py with one; none lists all")
     for flag, text in (
-        ("all", "measure every claim that has no result of this code yet"),
+        ("all", "measure every claim, the shortest first; what is kept of this code is not done again"),
         ("check", "replay the recorded first updates of one seed, and compare: does the code still do what the result says?"),
         ("dry_run", "show what would be trained, and how long it takes"),
         ("json", "print the result as JSON on stdout"),
