@@ -1,0 +1,201 @@
+"""The scoreboard: what is no result is refused, and every claim stands on it with what was found."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+
+import result_files as files
+from tutelage.errors import BadInput
+from tutelage.evaluation.seeds import interval
+from tutelage.recipes import listing, load
+
+NASTY = "<script>alert(1)</script> {download}`/etc/passwd` | [x](javascript:1) ![y](z) \x1b[31m\n\n# head\n:::{raw} html"
+
+
+@pytest.fixture
+def board(module):
+    return module("scoreboard")
+
+
+def committed(board) -> Path:
+    return board.FOLDER
+
+
+def test_the_committed_results_are_readable_and_their_intervals_are_those_of_their_numbers(board):
+    """A number that was changed by hand, or a file of another format, must not reach the site."""
+    for result in board.read().values():
+        assert result.recipe in [each.name for each in listing()]
+        for prediction in result.predictions:
+            own = interval(prediction.per_seed)
+            found = prediction.found
+            assert (found.mean, found.low, found.high) == pytest.approx((own.mean, own.low, own.high), abs=1e-9), result.name
+        for arm in result.arms.values():
+            assert arm.recipe in [each.name for each in listing()]
+
+
+def test_every_committed_claim_that_failed_says_why(board):
+    """A bare "not reproduced" helps nobody; and a paragraph without its result is about nothing."""
+    results = board.read()
+    assert board.unexplained(results) == []
+    for file in committed(board).glob("*.md"):
+        assert file.stem in results
+        assert not [line for line in file.read_text().splitlines() if line.startswith(("#", "```", ":::", "<"))], "plain paragraphs"
+
+
+def test_a_failed_claim_without_its_paragraph_is_found(board, tmp_path):
+    """The test above must be able to fail."""
+    files.put(tmp_path, files.result("hinton-kd"))
+    for name, verdict in {"fitnets": "reversed", "ps-kd": "too noisy to say", "born-again": "not reproduced at this scale"}.items():
+        files.put(tmp_path, files.result(name, verdict), why="" if name != "ps-kd" else files.WHY)
+    assert board.unexplained(board.read(tmp_path)) == ["born-again", "fitnets"]
+
+
+def test_a_result_is_read_as_it_was_written(board, tmp_path):
+    """What is lost here is lost on every page."""
+    written = files.result("fitnets", "reversed")
+    files.put(tmp_path, written)
+    (found,) = board.read(tmp_path).values()
+    for key in ("name", "recipe", "claim", "bench", "date", "verdict", "seeds", "minutes", "machine", "versions"):
+        assert getattr(found, key) == written[key]
+    assert found.why == files.WHY
+    assert found.predictions[0].per_seed == written["predictions"][0]["per_seed"]
+    assert (found.arms["alone"].knob, found.arms["alone"].tries, found.arms["alone"].chosen) == ("fit.lr", 3, {"fit.lr": 3e-3})
+    assert found.arms["taught"].knob is None
+    assert found.arms["taught"].means["nll"].mean == pytest.approx(0.256)
+
+
+def test_no_folder_is_no_result(board, tmp_path):
+    """A recipe without a file is one that nobody has measured yet."""
+    assert board.read(tmp_path / "none") == {}
+
+
+def test_one_seed_has_no_interval(board, tmp_path):
+    """Its ends are null or infinite in the file; a number would be made up."""
+    predicted = files.prediction("too noisy to say", per_seed=[0.01]) | {"low": None, "high": None}
+    arm = files.result("hinton-kd")["arms"]["alone"] | {"means": {"accuracy": {"mean": 0.9, "low": None, "high": None}}}
+    alone = {"arms": {"alone": arm}, "numbers": {"alone": {"accuracy": [0.9]}}}
+    one = files.result("hinton-kd", "too noisy to say", seeds=[0], predictions=[predicted], **alone)
+    files.put(tmp_path, one)
+    result = board.read(tmp_path)["hinton-kd"]
+    assert (result.predictions[0].found.low, result.predictions[0].found.high) == (-math.inf, math.inf)
+    assert "+1.00 points (one seed, no interval)" in board.table({"hinton-kd": result})
+
+
+GOOD = files.result("hinton-kd", "reversed")
+BAD = [
+    (files.without(GOOD, "claim"), "hinton-kd.json: claim"),
+    (files.without(GOOD, "format", put_instead=2), "format 2; expected 1"),
+    (files.without(GOOD, "name", put_instead="other"), "name"),
+    (files.without(GOOD, "verdict", put_instead="proved"), "one of reproduced"),
+    (files.without(GOOD, "verdict", put_instead="reproduced"), "that of one of the predictions"),
+    (files.without(GOOD, "seeds", put_instead=[0, 1]), "one number for each of 2 seeds"),
+    (files.without(GOOD, "seeds", 0, put_instead="a"), "seeds"),
+    (files.without(GOOD, "predictions", put_instead=[]), "predictions: expected at least one"),
+    (files.without(GOOD, "predictions", 0, "rule"), "predictions 1: rule"),
+    (files.without(GOOD, "predictions", 0, "kind", put_instead="guess"), "kind: expected one of difference"),
+    (files.without(GOOD, "predictions", 0, "mean", put_instead=5.0), "a number within its interval"),
+    (files.without(GOOD, "predictions", 0, "per_seed", 2, put_instead=True), "per_seed"),
+    (files.without(GOOD, "predictions", 0, "per_seed", 2, put_instead=math.nan), "finite numbers"),
+    (files.without(GOOD, "predictions", put_instead=["text"]), "predictions 1"),
+    (files.without(GOOD, "numbers", "alone"), "those of each arm"),
+    (files.without(GOOD, "numbers", "alone", "nll"), "only metrics that have numbers"),
+    (files.without(GOOD, "arms", "alone", "tuned", "chosen"), "arms alone: tuned: chosen"),
+    (files.without(GOOD, "arms", "taught", "updates", put_instead="many"), "arms taught: updates"),
+    (files.without(GOOD, "machine", "cpus"), "machine: cpus"),
+    (files.without(GOOD, "minutes", put_instead="six"), "minutes"),
+    ([], "hinton-kd.json: format"),
+]
+
+
+@pytest.mark.parametrize(("found", "said"), BAD, ids=[said for _, said in BAD])
+def test_what_is_no_result_is_refused_in_one_sentence_that_names_it(board, tmp_path, found, said):
+    """A page made from half a result would look like one made from a whole."""
+    (tmp_path / "hinton-kd.json").write_text(json.dumps(found))
+    with pytest.raises(BadInput, match=r"hinton-kd\.json") as refused:
+        board.read(tmp_path)
+    assert said in str(refused.value)
+
+
+def test_a_file_that_is_cut_off_is_refused(board, tmp_path):
+    """It was written by a run that was killed, or merged badly."""
+    file = files.put(tmp_path, GOOD)
+    file.write_text(file.read_text()[:-20])
+    with pytest.raises(BadInput, match="cannot be read as JSON"):
+        board.read(tmp_path)
+
+
+def test_a_name_that_would_lead_out_of_the_folder_or_the_page_is_refused(board, tmp_path):
+    """Names become paths and ids."""
+    name = "a' onload='x"
+    files.put(tmp_path, files.result(name, recipe="hinton-kd"))
+    with pytest.raises(BadInput, match="small letters"):
+        board.read(tmp_path)
+
+
+def test_a_result_on_an_unknown_recipe_is_refused(board, tmp_path):
+    """A recipe that was renamed would lose its results without a word."""
+    files.put(tmp_path, files.result("old-name"))
+    with pytest.raises(BadInput, match="'old-name' is not one of"):
+        board.table(board.read(tmp_path))
+
+
+def test_all_claims_stand_on_the_scoreboard_whatever_came_of_them(board, tmp_path):
+    """A board of successes is an advertisement."""
+    for name, verdict in zip(("born-again", "fitnets", "hinton-kd", "ps-kd"), board.VERDICTS, strict=True):
+        files.put(tmp_path, files.result(name, verdict))
+    text = board.table(board.read(tmp_path))
+    rows = [line for line in text.splitlines() if line.startswith("| [")]
+    assert len(rows) == 4
+    for row, verdict in zip(rows, board.VERDICTS, strict=True):
+        assert board.badge(verdict) in row
+    assert "+1.80 points (+1.15 to +2.45)" in rows[0]
+    assert "-1.80 points (-2.45 to -1.15)" in rows[2]
+    assert all(f"| 5 | {board.plain('2031-01-02')} |" in row for row in rows)
+    assert text.startswith("4 claims: 1 [reproduced]")
+
+
+def test_claims_that_were_not_measured_are_counted_as_such(board, tmp_path):
+    """They are neither failed nor forgotten."""
+    files.put(tmp_path, files.result("fitnets"))
+    files.put(tmp_path, files.result("fitnets-hints", "reversed", recipe="fitnets"))
+    results = board.read(tmp_path)
+    papers = [each.name for each in listing() if load(each.name).about.paper]
+    assert [name for name, _ in board.claims(results)] == sorted([*papers, "fitnets"])
+    counted = board.counts(results)
+    assert counted.startswith(f"{len(papers) + 1} claims: 1 [reproduced]")
+    assert f"1 {board.badge('reversed')}, {len(papers) - 1} {board.badge('not yet measured')}." in counted
+
+
+def test_nothing_in_a_result_acts_on_the_page(board, tmp_path):
+    """Results may come from anyone's machine."""
+    from markdown_it import MarkdownIt
+
+    nasty = files.result("hinton-kd", claim=NASTY, date=NASTY)
+    nasty["predictions"][0]["says"] = NASTY
+    files.put(tmp_path, nasty)
+    text = board.table(board.read(tmp_path))
+    html = MarkdownIt("commonmark").enable("table").render(text)
+    assert html.count("<table>") == 1
+    assert "<script" not in html
+    assert "<img" not in html
+    assert "<h1" not in html
+    assert "javascript" not in "".join(html.split("href=")[1:]).split(">")[0]
+    (row,) = [line for line in text.splitlines() if "[hinton-kd]" in line]
+    assert html.count("&lt;script&gt;alert(1)&lt;/script&gt; {download}`/etc/passwd` | [x](javascript:1)") == 3
+    assert "\\{download\\}\\`" in row
+    assert "\x1b" not in text
+
+
+def test_escaped_text_means_itself_to_the_parser_of_the_site(board):
+    """Roles such as {download} are MyST's own, and copy files into the site."""
+    pytest.importorskip("myst_parser")
+    from docutils.core import publish_doctree
+    from myst_parser.docutils_ import Parser
+
+    tree = publish_doctree(board.plain(NASTY), parser=Parser(), settings_overrides={"report_level": 5})
+    assert [type(node).__name__ for node in tree.findall()] == ["document", "paragraph", "Text"]
+    assert tree.astext() == " ".join(NASTY.replace("\x1b", "?").split())
