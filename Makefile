@@ -1,10 +1,10 @@
 # make demo: the main job from nothing. make test: all tests. make check: style, types, arrows. make bench: the table of speed.
-# make docs: the site, in build/docs.
+# make docs: the site, in build/docs. make claims: replay the first updates of every committed result (needs Fashion-MNIST).
 PYTHON ?= python3
 BIN := .venv/bin
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: demo test test-slow test-real check format bench docs clean
+.PHONY: demo test test-slow test-real check claims format bench docs clean
 
 .venv/installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -29,6 +29,9 @@ check: .venv/installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+claims: .venv/installed
+	$(BIN)/tutelage reproduce --all --check
 
 format: .venv/installed
 	$(BIN)/ruff check --fix .

@@ -11,6 +11,7 @@ _WHERE = {
     "distill": "tutelage.jobs.distill",
     "evaluate": "tutelage.jobs.evaluate",
     "export": "tutelage.jobs.export",
+    "reproduce": "tutelage.reproductions.harness.reproduce",
     "CrossEntropy": "tutelage.objectives",
     "Match": "tutelage.objectives",
     "Objective": "tutelage.objectives",

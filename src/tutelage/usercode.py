@@ -25,7 +25,7 @@ def function_in(spec: str) -> Callable[..., Any]:
     path = Path(file)
     if not os.path.isfile(path):  # no error where this cannot be a path
         raise MissingFile(f"{file} does not exist (asked for {spec!r})")
-    module = _module_at(path)
+    module = module_at(path)
     found = getattr(module, function, None)
     if not callable(found):
         names = [n for n, v in vars(module).items() if callable(v) and not n.startswith("_")]
@@ -33,7 +33,15 @@ def function_in(spec: str) -> Callable[..., Any]:
     return found
 
 
-def _module_at(path: Path) -> ModuleType:
+def module_at(path: Path) -> ModuleType:
+    """Run a file as a module, once. Call this only where the user asked for it.
+
+    Raises:
+        MissingFile: no such file.
+        BadInput: the file cannot be run.
+    """
+    if not os.path.isfile(path):
+        raise MissingFile(f"{path} does not exist")
     # a name of its own per file, so that classes in it pickle to loader workers and one file is run once
     name = f"tutelage_user_{path.stem}_{derive('file', str(path.resolve()))}"
     if name in sys.modules:

@@ -10,7 +10,7 @@ import torch
 from sklearn.metrics import confusion_matrix, f1_score, recall_score
 
 from tutelage.data import Table
-from tutelage.evaluation import Predictions, class_counts, confusion, measure, predict, recalls, reliability
+from tutelage.evaluation import Predictions, aurc, class_counts, confusion, measure, predict, recalls, reliability
 from tutelage.signals import Model
 
 N, V = 211, 7
@@ -142,3 +142,32 @@ def test_predictions_carry_the_ids_in_the_order_of_the_source():
     assert found.ids.tolist() == [3, 1, 4, 15, 9, 2, 6]
     assert found.logits.squeeze(1).tolist() == list(range(7))
     assert found.labels is None
+
+
+def test_aurc_is_the_mean_risk_over_coverages(rng):
+    logits, labels = torch.randn(40, 5, generator=rng), torch.randint(5, (40,), generator=rng)
+    shown = Predictions(logits, labels)
+    confidence, wrong = logits.softmax(-1).max(-1).values.numpy(), (logits.argmax(-1) != labels).numpy()
+    order = np.argsort(-confidence)
+    risks = [wrong[order[: k + 1]].mean() for k in range(40)]
+    assert aurc(shown) == pytest.approx(np.mean(risks))
+
+
+def test_aurc_of_the_best_and_the_worst_order():
+    confidence = torch.tensor([0.9, 0.8, 0.7, 0.6])
+    logits = torch.stack([confidence, 1 - confidence], 1).log()
+    assert aurc(Predictions(logits, torch.tensor([0, 0, 1, 1]))) == pytest.approx((0 + 0 + 1 / 3 + 2 / 4) / 4)
+    assert aurc(Predictions(logits, torch.tensor([1, 1, 0, 0]))) == pytest.approx((1 + 1 + 2 / 3 + 2 / 4) / 4)
+    assert aurc(Predictions(logits, torch.zeros(4).long())) == 0
+
+
+def test_aurc_of_equal_confidences_is_the_error_rate(rng):
+    logits = torch.tensor([2.0, 0.0]).repeat(10, 1)
+    labels = torch.tensor([1, 0, 0, 0, 0, 0, 0, 0, 0, 1])
+    assert aurc(Predictions(logits, labels)) == pytest.approx(0.2)
+    assert aurc(Predictions(logits, labels.flip(0))) == pytest.approx(0.2)
+
+
+def test_aurc_leaves_out_what_has_no_label():
+    logits = torch.tensor([[2.0, 0.0], [0.0, 3.0], [1.0, 0.0]])
+    assert aurc(Predictions(logits, torch.tensor([0, -100, 1]))) == aurc(Predictions(logits[[0, 2]], torch.tensor([0, 1])))

@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from tutelage.data import Order, Table
-from tutelage.errors import NotFinite
+from tutelage.errors import Mismatch, NotFinite
 from tutelage.objectives import CrossEntropy, Match, Term, mse, regressor, soft_targets
 from tutelage.signals import Model
 from tutelage.state import Controller, Stateful
@@ -343,3 +343,31 @@ def test_controllers_see_the_mean_over_repeats(data):
         stage = Stage("s", Learner(model, loss, repeat=3), Fit(steps=2, batch_size=8), data, parts=[look])
         train(Plan([stage], model), Run(options=options))
     assert look.seen == [(pytest.approx(1.0), 2.0, 3.0)] * 4
+
+
+def test_a_limit_ends_each_stage_early_with_its_own_schedule(data):
+    """The first updates of a run that is cut short are those of the whole run, the learning rate included."""
+
+    def losses(limit):
+        torch.manual_seed(0)
+        student, lines = Model(net()), []
+        fit = Fit(steps=10, batch_size=8, lr=0.1, schedule="linear")
+        stages = [Stage(name, Learner(student, CrossEntropy()), fit, data) for name in ("one", "two")]
+        options = RunOptions(device="cpu", quiet=True, log_every=1)
+        train(Plan(stages[: 1 if limit is None else 2], student), Run(options=options, track=lines.append, limit=limit))
+        return [(line["stage"], line["terms"], line["lr"]) for line in lines if "terms" in line]
+
+    whole, begun = losses(None), losses(3)
+    assert [line for line in begun if line[0] == "one"] == whole[:3]
+    assert len([line for line in begun if line[0] == "two"]) == 3
+
+
+def test_a_run_that_was_cut_short_is_not_taken_for_a_whole_one(data, tmp_path):
+    def plan():
+        torch.manual_seed(0)
+        student = Model(net())
+        return Plan([Stage("one", Learner(student, CrossEntropy()), Fit(steps=6, batch_size=8), data)], student)
+
+    train(plan(), Run(tmp_path, options=QUIET, limit=2))
+    with pytest.raises(Mismatch, match="limit"):
+        train(plan(), Run(tmp_path, options=QUIET))

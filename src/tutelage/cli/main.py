@@ -18,6 +18,7 @@ COMMANDS = {
     "distill": "teach a small model with a big one, and compare it with the same model trained alone",
     "evaluate": "measure models again, with intervals, and compare them by paired tests",
     "export": "write a model so that it can be used without tutelage: safetensors, hf or onnx",
+    "reproduce": "measure a paper's claim again, on real data, with intervals over seeds",
     "runs": "list what runs there are: how far they came, and what they gave",
     "report": "make the page of a finished run again from its folder",
     "recipes": "list the methods, or show one with its knobs and its paper",
@@ -40,7 +41,7 @@ examples:
 
 def usage() -> str:
     """The text of `tutelage --help`."""
-    verbs = "\n".join(f"  {name:<10}{summary}" for name, summary in COMMANDS.items())
+    verbs = "\n".join(f"  {name:<11}{summary}" for name, summary in COMMANDS.items())
     return (
         "usage: tutelage VERB [options]\n\nTeach small models with big ones.\n\n"
         f"verbs:\n{verbs}\n\n{EXAMPLES}\n"

@@ -44,4 +44,25 @@ def _show(name: str) -> int:
     if about.paper:
         paper = about.paper
         print(f"Paper: {paper.authors}, {paper.title!r}, {paper.year}. {paper.url}\nClaim: {paper.claim}")
+        for said in _measured(name):
+            print(said)
     return 0
+
+
+def _measured(name: str) -> list[str]:
+    """What came out when the claim was measured again, by verdict, and how to do so."""
+    from tutelage.recipes import load
+    from tutelage.reproductions import RESULTS, listing
+    from tutelage.reproductions.harness.results import read
+
+    own = load(name).__name__.replace("_", "-")
+    if own not in listing():
+        return []
+    file = RESULTS / f"{own}.json"
+    if not file.is_file():
+        return [f"Measured here: not yet; tutelage reproduce {own} does it"]
+    found = read(file)
+    lines = [f"Measured here: {found['verdict']}, {len(found['seeds'])} seeds, {found['date']} (tutelage reproduce {own})"]
+    for each in found["predictions"]:
+        lines.append(f"  {each['says']}: {each['mean']:+.4f} ({each['low']:+.4f} to {each['high']:+.4f}), {each['verdict']}")
+    return lines

@@ -2,6 +2,7 @@
 
 from tutelage.evaluation.classification import (
     Predictions,
+    aurc,
     class_counts,
     confusion,
     measure,
@@ -16,6 +17,7 @@ from tutelage.evaluation.wording import busy, gain, headline, savings
 
 __all__ = [
     "Predictions",
+    "aurc",
     "busy",
     "class_counts",
     "confusion",

@@ -143,6 +143,29 @@ def class_counts(labels: Tensor, classes: int) -> list[int] | None:
     return None if hard is None else torch.bincount(hard[hard != NO_LABEL], minlength=classes).tolist()[:classes]
 
 
+def aurc(predictions: Predictions) -> float:
+    """The area under the risk-coverage curve: how often a model errs on the samples that it is surest of, a mean over all shares of them.
+
+    It is low where few errors are made and where those are made with the least confidence; a model that is as often right but orders its
+    answers badly has more. Equal confidences count as if they were drawn in any order.
+
+    Args:
+        predictions: with at least one label.
+
+    Returns:
+        In [0, 1]; papers often print a thousand times that.
+
+    Source: Geifman, Uziel & El-Yaniv, "Bias-Reduced Uncertainty Estimation for Deep Neural Classifiers", ICLR 2019, section 2.
+    """
+    confidence_K, right_K, _ = binned(predictions)
+    order = confidence_K.argsort(descending=True)
+    _, place_K = torch.unique_consecutive(confidence_K[order], return_inverse=True)
+    size = torch.bincount(place_K)
+    share = torch.bincount(place_K, weights=1 - right_K[order]) / size  # of errors among equally confident answers
+    errors_K = share[place_K].cumsum(0)
+    return float((errors_K / torch.arange(1, len(errors_K) + 1)).mean())
+
+
 def reliability(predictions: Predictions) -> list[dict[str, Any]]:
     """How often a model is right when it is so sure: the bins of its calibration error, from confidence 0 to 1.
 

@@ -11,12 +11,12 @@ from tutelage.students.takes import takes
 class Cnn(nn.Module):
     """Convolution blocks, global average pooling, one linear layer; build it with `cnn`."""
 
-    def __init__(self, channels: int, classes: int, width: int, depth: int, pools: int, norm: bool) -> None:
+    def __init__(self, channels: int, classes: int, width: int, depth: int, pools: int, norm: bool, grow: int) -> None:
         super().__init__()
         blocks: list[nn.Module] = []
         taken = channels
         for i in range(depth):
-            given = width * 2 ** (i * (pools + 1) // depth)
+            given = width * grow ** (i * (pools + 1) // depth)
             layers: list[nn.Module] = [nn.Conv2d(taken, given, 3, padding=1, bias=not norm)]
             if norm:
                 layers.append(nn.BatchNorm2d(given))
@@ -34,20 +34,23 @@ class Cnn(nn.Module):
 
 
 @takes("images")
-def cnn(*, classes: int = 10, channels: int = 1, width: int = 32, depth: int = 4, pools: int = 1, norm: bool = True) -> nn.Module:
+def cnn(
+    *, classes: int = 10, channels: int = 1, width: int = 32, depth: int = 4, pools: int = 1, norm: bool = True, grow: int = 2
+) -> nn.Module:
     """A plain convolutional classifier for images from 8x8.
 
     Args:
         classes: number of classes.
         channels: channels of the images.
-        width: channels of the first block; doubled after each pooling.
+        width: channels of the first block.
         depth: number of 3x3 convolutions.
         pools: number of 2x2 poolings, below `depth`.
         norm: batch norm after each convolution.
+        grow: how many times as wide it is after each pooling.
 
     Raises:
         BadInput: a size below 1, or no block left after a pooling.
     """
-    if min(classes, channels, width, depth) < 1 or not 0 <= pools < depth:
-        raise BadInput(f"cnn(width={width}, depth={depth}, pools={pools}): sizes must be at least 1, and pools below depth")
-    return Cnn(channels, classes, width, depth, pools, norm)
+    if min(classes, channels, width, depth, grow) < 1 or not 0 <= pools < depth:
+        raise BadInput(f"cnn(width={width}, depth={depth}, pools={pools}, grow={grow}): sizes must be at least 1, and pools below depth")
+    return Cnn(channels, classes, width, depth, pools, norm, grow)

@@ -1,0 +1,171 @@
+"""What one process does for a reproduction: train a fixture, or carry out one arm under one seed and measure it."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from tutelage.data import Data
+from tutelage.evaluation import measure, predict
+from tutelage.jobs import models
+from tutelage.jobs.roles import filled
+from tutelage.jobs.settings import chosen_knobs, plain
+from tutelage.randomness import derive
+from tutelage.recipes import load as recipe_named
+from tutelage.recipes import roles
+from tutelage.reproductions import load
+from tutelage.reproductions.harness import store
+from tutelage.reproductions.harness.design import Arm, Made, Reproduction
+from tutelage.signals import Model
+from tutelage.training import Plan, Run, RunOptions, train
+
+PREFIX_SAMPLES = 500
+"""Test samples that a replayed prefix is measured on."""
+
+
+def trial(
+    *, folder: Path, reproduction: str, kind: str, name: str, seed: int, tried: int | None = None, limit: int | None = None
+) -> dict[str, Any]:
+    """Carry out one piece of a reproduction.
+
+    Args:
+        folder: not used: nothing is kept but what is returned, and fixtures in the store.
+        reproduction: its name or file.
+        kind: "fixture" or "arm".
+        name: of the fixture or arm.
+        seed: of data, weights and order.
+        tried: which of the arm's tries; None for its knobs as they are.
+        limit: end each stage after so many updates, and record the loss of each.
+
+    Returns:
+        Of an arm `numbers` (see `Reproduction.measured`), `validation`, `updates`, `seconds` of the training alone, and with a limit
+        `losses` by stage and term. Of a fixture `weights`.
+    """
+    claim = load(reproduction)
+    if kind == "fixture":
+        weights, losses = _fixture(claim, name, seed, limit, anew=limit is not None)
+        return {"weights": str(weights), "losses": losses}
+    arm = claim.arms[name]
+    data = (arm.data or claim.data)(seed)
+    teacher = _handle(claim, arm, seed, limit)
+    if arm.recipe is None:
+        assert teacher is not None
+        return {"numbers": _measured(claim, Made(teacher, data, _shown(teacher, data, limit), None, None), limit), "updates": 0}
+    plan = planned(arm, data, teacher, seed, tried)
+    losses, seconds = _trained(plan, seed, limit)
+    found: dict[str, Any] = {"updates": plan.updates(plan.product), "seconds": seconds}
+    found["numbers"] = _measured(claim, Made(plan.product, data, _shown(plan.product, data, limit), plan, teacher), limit)
+    if data.validation is not None and limit is None:
+        found["validation"] = measure(predict(plan.product, data.validation))["accuracy"]
+    return {**found, "losses": losses} if limit is not None else found
+
+
+def planned(arm: Arm, data: Data, teacher: Model | None, seed: int, tried: int | None = None, salt: str = "student") -> Plan:
+    """What an arm will do under a seed; builds no model.
+
+    Args:
+        arm: with a recipe.
+        data: what it studies.
+        teacher: what it learns from, where it does.
+        seed: decides on the first weights, so that arms are paired.
+        tried: which of its tries.
+        salt: what the weights are drawn for.
+    """
+    assert arm.recipe is not None
+    function = _recipe(arm)
+    student = models.model_from(arm.student, "student", data=data, seed=derive("weights", seed, salt))
+    handles = {"student": student, **({} if teacher is None else {r: teacher for r in roles(function) if r not in ("student", "data")})}
+    return function(**filled(function, handles, data), **knobs(arm, tried))
+
+
+def knobs(arm: Arm, tried: int | None = None) -> dict[str, Any]:
+    """The knobs of an arm's recipe, its defaults filled in."""
+    given: dict[str, Any] = dict(arm.knobs)
+    for name, value in (arm.tries[tried] if tried is not None else {}).items():
+        given[name] = {**given.get(name, {}), **value} if isinstance(value, Mapping) else value
+    return chosen_knobs(_recipe(arm), str(arm.recipe), given)
+
+
+def _recipe(arm: Arm) -> Callable[..., Plan]:
+    assert arm.recipe is not None
+    return arm.recipe if callable(arm.recipe) else recipe_named(arm.recipe)
+
+
+def _trained(plan: Plan, seed: int, limit: int | None) -> tuple[dict[str, list[float]], float]:
+    losses: dict[str, list[float]] = {}
+
+    def note(line: Mapping[str, Any]) -> None:
+        for term, value in line.get("terms", {}).items():
+            losses.setdefault(f"{line['stage']}/{term}", []).append(value)
+
+    options = RunOptions(device="cpu", quiet=True, share_every=0, log_every=20 if limit is None else 1)
+    start = time.perf_counter()
+    train(plan, Run(None, seed=seed, options=options, track=note, limit=limit))
+    return losses, time.perf_counter() - start
+
+
+def _fixture(claim: Reproduction, name: str, seed: int, limit: int | None, anew: bool = False) -> tuple[Path, dict[str, list[float]]]:
+    """The weights of a fixture, and the losses of its training where it was trained now: where it is missing, or shall be made anew."""
+    arm = claim.fixtures[name]
+    data = (arm.data or claim.data)(seed)
+    losses: dict[str, list[float]] = {}
+    content = {
+        "code": store.code(),
+        "recipe": arm.recipe if isinstance(arm.recipe, str) else inspect.getsource(arm.recipe) if arm.recipe else None,
+        "knobs": {k: plain(v) for k, v in knobs(arm).items()},
+        "student": arm.student,
+        "data": data.fingerprint(),
+        "seed": seed,
+        "limit": limit,
+        "from": None if arm.fixture is None else str(_fixture(claim, arm.fixture, seed, limit)[0]),
+    }
+
+    def make() -> tuple[Model, Mapping[str, Any]]:
+        plan = planned(arm, data, _handle(claim, arm, seed, limit), seed, salt=f"fixture {name}")
+        losses.update(_trained(plan, derive("fixture", name, seed), limit)[0])
+        return plan.product, content
+
+    folder = store.cache() / "fixtures" / f"{name}-{store.key(content)}"
+    if anew:
+        store.keep(folder, *make())
+    return store.fixture(folder, make), losses
+
+
+def _handle(claim: Reproduction, arm: Arm, seed: int, limit: int | None) -> Model | None:
+    """The model that an arm learns from, its weights read when it is used."""
+    if arm.fixture is None:
+        return None
+    weights, _ = _fixture(claim, arm.fixture, seed, limit)
+    made = claim.fixtures[arm.fixture]
+    spec = f"{made.student}{',' if ':' in made.student else ':'}weights={json.dumps(str(weights))}"
+    return models.model_from(spec, "teacher", data=(made.data or claim.data)(seed), seed=0)
+
+
+def _shown(product: Model, data: Data, limit: int | None) -> Any:
+    assert data.test is not None
+    return predict(product, _some(data, limit).test)  # type: ignore[arg-type]
+
+
+def _measured(claim: Reproduction, made: Made, limit: int | None) -> dict[str, float]:
+    some = Made(made.product, _some(made.data, limit), made.shown, made.plan, made.teacher)
+    return {name: float(value) for name, value in claim.measured(some).items()}
+
+
+def _some(data: Data, limit: int | None) -> Data:
+    """The data, with only so much of test and validation as a prefix is measured on."""
+    import dataclasses
+
+    import torch
+
+    if limit is None:
+        return data
+    cut = {
+        split: source.rows(torch.arange(min(PREFIX_SAMPLES, len(source))), source.name)
+        for split in ("validation", "test")
+        if (source := getattr(data, split)) is not None
+    }
+    return dataclasses.replace(data, **cut)
