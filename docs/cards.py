@@ -9,8 +9,9 @@ from typing import Any
 
 import costs
 import gallery
+from claims import UNMEASURED, badge
 from docstrings import described, escaped
-from scoreboard import UNMEASURED, VERDICTS, Result, badge, of_recipe
+from scoreboard import VERDICTS, Result, of_recipe
 from tutelage.recipes import listing, load, roles
 
 Choices = list[tuple[str, str]]

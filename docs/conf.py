@@ -64,7 +64,7 @@ def outside(_app: Sphinx, _env: Any, node: nodes.Element, found: nodes.Node) -> 
 
 def setup(app: Sphinx) -> None:
     """Connect the generators."""
-    app.add_config_value("results", str(generate.scoreboard.FOLDER), "env", str, "where the results of reproductions lie")
+    app.add_config_value("results", str(generate.scoreboard.RESULTS), "env", str, "where the results of reproductions lie")
     app.connect("builder-inited", lambda app: generate.write(Path(app.srcdir), Path(app.config.results)))
     app.connect("autodoc-process-docstring", docstrings.arrange, priority=100)  # before napoleon
     app.connect("missing-reference", outside)

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import dots
+from claims import UNMEASURED, badge
 from docstrings import plain
 from numerals import POINTS, difference, name_of, unit_of, value
-from scoreboard import UNMEASURED, Arm, Result, badge, of_recipe
+from scoreboard import Arm, Result, of_recipe
+from tutelage.reproductions import listing
 
 NOT_YET = "Not yet measured: this method's tests hold, but nobody has yet compared its results with the paper's."
 ALONE = "There is no claim to compare with: this is the student alone, which every job trains and shows beside the student taught."
@@ -25,7 +27,8 @@ def section(name: str, claims: bool, results: Mapping[str, Result]) -> str:
     """
     found = of_recipe(results, name)
     if not found:
-        return f"**Ours**\n: {NOT_YET if claims else ALONE}"
+        how = f" `tutelage reproduce {name}` does so." if name in listing() else ""
+        return f"**Ours**\n: {NOT_YET + how if claims else ALONE}"
     return "\n\n".join(told(result, len(found) > 1) for result in found)
 
 
@@ -53,7 +56,7 @@ def told(result: Result, several: bool = False) -> str:
         parts += [f"**{plain(prediction.says)}**", f"```{{raw}} html\n:file: ../dots/{result.name}-{number}.svg\n```"]
     if result.why:
         parts += ["**Why, as we think**", result.why]
-    metrics = list(dict.fromkeys(metric for arm in result.arms.values() for metric in arm.means))
+    metrics = result.metrics
     head = ["| arm | " + " | ".join(map(_head, metrics)) + " | updates | seconds |", "|---" * (len(metrics) + 3) + "|"]
     parts += ["**The arms**, each with its mean over seeds and the 95 % interval of that:"]
     parts.append("\n".join([*head, *(_arm(name, arm, metrics) for name, arm in result.arms.items())]))
@@ -79,13 +82,12 @@ def _head(metric: str) -> str:
 
 
 def _arm(name: str, arm: Arm, metrics: list[str]) -> str:
-    tuned = ""
-    if arm.knob is not None:
-        chosen = ", ".join(f"{key}={given}" for key, given in arm.chosen.items())
-        tuned = f"; {arm.knob} tuned on validation, {chosen} chosen of {arm.tries}"
+    told = [arm.about, f"updates differ: {arm.unequal}" if arm.unequal else ""]
+    if arm.tries:
+        told.append(f"{', '.join(f'{key}={given}' for key, given in arm.chosen.items())} chosen of {arm.tries} on validation")
     cells = [value(arm.means[metric], unit_of(metric)) if metric in arm.means else "" for metric in metrics]
-    about = f"**{plain(name)}**<br>{plain(arm.about + tuned)}"
-    return f"| {about} | " + " | ".join([*cells, f"{arm.updates:,}", f"{arm.seconds:.3g}"]) + " |"
+    cells += [f"{arm.updates:,}", "" if arm.seconds is None else f"{arm.seconds:.3g}"]
+    return f"| **{plain(name)}**<br>{plain('; '.join(filter(None, told)))} | " + " | ".join(cells) + " |"
 
 
 def drawings(results: Mapping[str, Result]) -> dict[str, str]:

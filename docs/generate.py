@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import cards
+import claims
 import found
 import gallery
 import scoreboard
@@ -20,7 +21,7 @@ from tutelage.cli.main import COMMANDS
 from tutelage.cli.parser import Parser
 
 
-def write(docs: Path, results: Path = scoreboard.FOLDER) -> None:
+def write(docs: Path, results: Path = scoreboard.RESULTS) -> None:
     """Write all generated pages below docs/generated; a page that is as it was is left alone, so that it is not built again.
 
     Args:
@@ -36,7 +37,7 @@ def write(docs: Path, results: Path = scoreboard.FOLDER) -> None:
         "names.txt": names(),
         "jobs.txt": jobs(),
         "cards.txt": cards.index(measured),
-        "scoreboard.txt": scoreboard.table(measured),
+        "scoreboard.txt": claims.table(measured),
         **found.drawings(measured),
         **{f"gallery/{name}.md": text for name, text in gallery.pages(measured).items()},
     }

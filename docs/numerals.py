@@ -9,7 +9,7 @@ from typing import Protocol
 
 SHARES = {"accuracy", "agreement", "f1"}
 """A metric with one of these words in its name is a share in [0, 1]."""
-NAMES = {"nll": "nats a sample", "ece": "calibration error", "macro_f1": "macro F1"}
+NAMES = {"nll": "nats a sample", "ece": "calibration error", "aurc": "area under risk over coverage", "macro_f1": "macro F1"}
 
 
 class Estimate(Protocol):

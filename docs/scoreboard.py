@@ -1,4 +1,4 @@
-"""What our reproductions found: reads their results, strictly, and makes the scoreboard of all claims from them.
+"""What our reproductions found: reads their results, strictly, for all pages and tests that speak of them.
 
 A result is `NAME.json` (format 1), written by `tutelage reproduce NAME`; `NAME.md` beside it says why we think that a claim failed. A
 recipe without a result has not been measured yet, which is no error; a result that does not say what it must is one.
@@ -9,22 +9,18 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numerals
-from docstrings import plain
 from tutelage.errors import BadInput
-from tutelage.recipes import listing, load
+from tutelage.reproductions import RESULTS
+from tutelage.reproductions.harness.predictions import VERDICTS, together
+from tutelage.reproductions.harness.results import FORMAT
 
-FORMAT = 1
-FOLDER = Path(__file__).parent.parent / "src" / "tutelage" / "reproductions" / "results"
-VERDICTS = ("reproduced", "not reproduced at this scale", "reversed", "too noisy to say")
 KINDS = ("difference", "non-inferior", "level", "trend", "rank")
-UNMEASURED = "not yet measured"
 
 
 @dataclass(frozen=True)
@@ -69,23 +65,23 @@ class Arm:
     """One way of training that was compared.
 
     Args:
-        recipe: by which it trained.
+        recipe: by which it trained; None where a model was measured as it is.
         about: what it is, in words.
-        updates: of each training.
-        seconds: of each training.
-        knob: what was tuned for it; None where nothing was.
-        chosen: the values that were taken then.
-        tries: how many were tried.
+        updates: of what it made.
+        seconds: of a training; None where it was not timed.
+        unequal: why it has another number of updates than the others; empty where it has not.
+        tries: how many settings were compared for it on validation; 0 where it was not tuned.
+        chosen: the settings that were taken then.
         means: by metric.
     """
 
-    recipe: str
+    recipe: str | None
     about: str
     updates: int
-    seconds: float
-    knob: str | None
-    chosen: Mapping[str, Any]
+    seconds: float | None
+    unequal: str
     tries: int
+    chosen: Mapping[str, Any]
     means: Mapping[str, Mean]
 
 
@@ -105,10 +101,17 @@ class Result:
     versions: Mapping[str, str]
     arms: Mapping[str, Arm]
     predictions: Sequence[Prediction]
+    reported: Sequence[str]
     why: str
 
+    @property
+    def metrics(self) -> list[str]:
+        """What the table of arms shows: what is reported, and what predictions speak of."""
+        asked = dict.fromkeys([*self.reported, *(prediction.metric for prediction in self.predictions)])
+        return [metric for metric in asked if any(metric in arm.means for arm in self.arms.values())]
 
-def read(folder: Path = FOLDER) -> dict[str, Result]:
+
+def read(folder: Path = RESULTS) -> dict[str, Result]:
     """All results in a folder, by name; none where there is no such folder.
 
     Raises:
@@ -144,7 +147,7 @@ def result_in(file: Path) -> Result:
         each.must(set(each.found) >= set(arms[arm].means), "means", "only metrics that have numbers")
     predictions = [_prediction(each, len(seeds)) for _, each in said.parts("predictions", list)]
     verdict = said.among("verdict", VERDICTS)
-    said.must(verdict in [p.verdict for p in predictions], "verdict", "that of one of the predictions")
+    said.must(verdict == together([p.verdict for p in predictions]), "verdict", "the worst of its predictions' verdicts")  # type: ignore[misc]
     machine = said.give("machine", dict)
     for key in ("processor", "cpus", "threads"):
         Part(f"{file.name}: machine", machine).give(key, (str, int))
@@ -157,24 +160,27 @@ def result_in(file: Path) -> Result:
         versions=said.give("versions", dict),
         arms=arms,
         predictions=predictions,
+        reported=[Part(f"{file.name}: reported", {"of": metric}).give("of", str) for metric in said.give("reported", list)],
         why=why.read_text().strip() if why.is_file() else "",
     )
 
 
 def _arm(said: Part) -> Arm:
-    tuned = said.found.get("tuned")
     means = {metric: _mean(each) for metric, each in said.parts("means", dict)}
-    about = Part(f"{said.where}: tuned", tuned) if tuned is not None else None
-    return Arm(
-        said.give("recipe", str),
-        said.give("about", str),
-        said.give("updates", int),
-        said.number("seconds"),
-        about.give("knob", str) if about else None,
-        about.give("chosen", dict) if about else {},
-        len(about.give("tries", list)) if about else 0,
-        means,
-    )
+    recipe = said.give("recipe", (str, type(None)))
+    seconds = said.number("seconds") if said.give("seconds", (int, float, type(None))) is not None else None
+    tries, chosen = _tuned(said)
+    return Arm(recipe, said.give("about", str), said.give("updates", int), seconds, said.give("unequal", str), tries, chosen, means)
+
+
+def _tuned(said: Part) -> tuple[int, Mapping[str, Any]]:
+    """How many settings were tried, and which were chosen."""
+    if said.give("tuned", (dict, type(None))) is None:
+        return 0, {}
+    tuned = Part(f"{said.where}: tuned", said.found["tuned"])
+    tries, chosen = tuned.give("tries", list), tuned.give("chosen", int)
+    tuned.must(0 <= chosen < len(tries) and isinstance(tries[chosen], dict), "chosen", "the place of one of the tries")
+    return len(tries), tries[chosen]
 
 
 def _prediction(said: Part, seeds: int) -> Prediction:
@@ -247,51 +253,3 @@ def of_recipe(results: Mapping[str, Result], name: str) -> list[Result]:
 def unexplained(results: Mapping[str, Result]) -> list[str]:
     """The names of results that are not as predicted, and of which nobody says why."""
     return [result.name for result in results.values() if result.verdict != "reproduced" and not result.why]
-
-
-def badge(verdict: str) -> str:
-    """A verdict as a mark in a text."""
-    return f"[{verdict}]{{.verdict .{verdict.replace(' ', '-')}}}"
-
-
-def counts(results: Mapping[str, Result]) -> str:
-    """How many claims came out how."""
-    rows = [result.verdict if result else UNMEASURED for _, result in claims(results)]
-    told = Counter(rows)
-    parts = [f"{told[verdict]} {badge(verdict)}" for verdict in (*VERDICTS, UNMEASURED) if told[verdict]]
-    return f"{len(rows)} claim{'s' if len(rows) != 1 else ''}: {', '.join(parts)}."
-
-
-def claims(results: Mapping[str, Result]) -> list[tuple[str, Result | None]]:
-    """Every claim: the recipe, and its result or None. A recipe with several results has several, one that claims nothing has none.
-
-    Raises:
-        BadInput: a result on a recipe that is not there.
-    """
-    names = [each.name for each in listing()]
-    for result in results.values():
-        if result.recipe not in names:
-            raise BadInput(f"{result.name}.json: recipe: {result.recipe!r} is not one of {', '.join(names)}")
-    rows: list[tuple[str, Result | None]] = []
-    for name in names:
-        found = of_recipe(results, name)
-        rows += [(name, result) for result in found]
-        if not found and load(name).about.paper:  # type: ignore[attr-defined]
-            rows.append((name, None))
-    return rows
-
-
-def table(results: Mapping[str, Result]) -> str:
-    """The scoreboard: how many claims came out how, and each of them."""
-    lines = [counts(results), "", "| method | verdict | claim | found | seeds | date |", "|---|---|---|---|---|---|"]
-    return "\n".join([*lines, *(_row(name, result) for name, result in claims(results))]) + "\n"
-
-
-def _row(name: str, result: Result | None) -> str:
-    paper = load(name).about.paper  # type: ignore[attr-defined]
-    source = f"<br>{plain(paper.authors)}, [{paper.year}]({paper.url})" if paper else ""
-    method = f"[{name}](generated/gallery/{name}.md){source}"
-    if result is None:
-        return f"| {method} | {badge(UNMEASURED)} | *The paper:* {plain(paper.claim)} | | | |"
-    found = "<br>".join(f"{plain(p.says)}: {numerals.difference(p.found, p.unit)}" for p in result.predictions)
-    return f"| {method} | {badge(result.verdict)} | {plain(result.claim)} | {found} | {len(result.seeds)} | {plain(result.date)} |"

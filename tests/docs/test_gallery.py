@@ -40,7 +40,7 @@ def page(module, read):
 def test_each_verdict_is_told_with_its_numbers(module, page, verdict):
     """What failed is told as fully as what held."""
     text = page("fitnets", files.result("fitnets", verdict))
-    badge = module("scoreboard").badge(verdict)
+    badge = module("claims").badge(verdict)
     head, results = text.split("## Results")
     assert badge in head
     assert results.count(badge) == 2  # of the claim and of its prediction
@@ -58,9 +58,18 @@ def test_arms_are_told_with_their_tuning_updates_and_time(page):
     text = page("fitnets", files.result("fitnets"))
     alone, taught = (line for line in text.splitlines() if line.startswith(("| **alone**", "| **taught**")))
     assert "90.04 % (89.09 to 90.99) | 0.314 (0.300 to 0.328) | 940 | 2.53 |" in alone
-    assert "tuned on validation" in alone
-    assert "chosen of 3" in alone
-    assert "tuned" not in taught
+    assert "fit.lr=0.003 chosen of 3 on validation" in alone.replace("\\", "")
+    assert "chosen" not in taught
+
+
+def test_an_arm_that_was_only_measured_and_one_of_another_length_say_so(page):
+    """A teacher as it is has no time; and who was updated more often must say why."""
+    found = files.result("fitnets")
+    found["arms"]["alone"] |= {"recipe": None, "seconds": None, "tuned": None, "updates": 0}
+    found["arms"]["taught"]["unequal"] = "a stage of hints comes first"
+    text = page("fitnets", found).replace("\\", "")
+    assert "| 0 |  |" in text
+    assert "the student taught by the teacher; updates differ: a stage of hints comes first |" in text
 
 
 def test_where_and_when_it_was_measured_is_told(page):
@@ -97,16 +106,17 @@ def test_nothing_in_a_result_acts_on_a_recipes_page(module, page):
     for key in ("says", "rule"):
         nasty["predictions"][0][key] = NASTY
     for arm in nasty["arms"].values():
-        arm["about"] = NASTY
+        arm["about"] = arm["unequal"] = NASTY
         arm["means"] = {NASTY: arm["means"]["nll"]}
     for own in nasty["numbers"].values():
         own[NASTY] = own.pop("nll")
-    nasty["arms"]["alone"]["tuned"] = {"knob": NASTY, "tries": [], "chosen": {NASTY: NASTY}}
+    nasty["arms"]["alone"]["tuned"] = {"tries": [{NASTY: NASTY}], "validation": [1.0], "chosen": 0}
+    nasty["reported"] = [NASTY]
     for where in ("arms", "numbers"):
         nasty[where] = {NASTY if name == "taught" else name: each for name, each in nasty[where].items()}
     text = page("hinton-kd", nasty).split("## Results")[1].split("## The code")[0]
     html = MarkdownIt("commonmark").enable("table").render(text)
-    assert html.count("&lt;script&gt;") == 16
+    assert html.count("&lt;script&gt;") == 17
     assert "<script" not in html
     assert "<h1" not in html
     assert 'href="javascript' not in html
@@ -192,7 +202,7 @@ def test_verdicts_and_costs_stand_on_the_cards(module, read):
     """The index is where one chooses."""
     text = module("cards").index(read(files.result("fitnets", "too noisy to say"), files.result("fitnets-two", recipe="fitnets")))
     card = text[text.index("} fitnets") : text.index("} hinton-kd")]
-    badge = module("scoreboard").badge
+    badge = module("claims").badge
     assert f"{badge('reproduced')} {badge('too noisy to say')}" in card
     assert f"· {module('costs').brief('fitnets')}\n" in card
 
