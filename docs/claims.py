@@ -58,5 +58,7 @@ def _row(name: str, result: Result | None) -> str:
     method = f"[{name}](generated/gallery/{name}.md){source}"
     if result is None:
         return f"| {method} | {badge(UNMEASURED)} | *The paper:* {plain(paper.claim)} | | | |"
-    found = "<br>".join(f"{plain(p.says)}: {numerals.difference(p.found, p.unit)}" for p in result.predictions)
+    several = len(result.predictions) > 1
+    parts = [(plain(p.says), numerals.difference(p.found, p.unit), f" {badge(p.verdict)}" if several else "") for p in result.predictions]
+    found = "".join(f"[{says}: **{numbers}**{own}]{{.found}}" for says, numbers, own in parts)
     return f"| {method} | {badge(result.verdict)} | {plain(result.claim)} | {found} | {len(result.seeds)} | {plain(result.date)} |"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import dots
 from claims import UNMEASURED, badge
@@ -84,10 +85,16 @@ def _head(metric: str) -> str:
 def _arm(name: str, arm: Arm, metrics: list[str]) -> str:
     told = [arm.about, f"updates differ: {arm.unequal}" if arm.unequal else ""]
     if arm.tries:
-        told.append(f"{', '.join(f'{key}={given}' for key, given in arm.chosen.items())} chosen of {arm.tries} on validation")
+        told.append(f"{', '.join(_settings(arm.chosen))} chosen of {arm.tries} on validation")
     cells = [value(arm.means[metric], unit_of(metric)) if metric in arm.means else "" for metric in metrics]
     cells += [f"{arm.updates:,}", "" if arm.seconds is None else f"{arm.seconds:.3g}"]
     return f"| **{plain(name)}**<br>{plain('; '.join(filter(None, told)))} | " + " | ".join(cells) + " |"
+
+
+def _settings(knobs: Mapping[str, Any], before: str = "") -> list[str]:
+    """Knobs as one types them: those within another with a dot."""
+    pairs = [(f"{before}{key}", given) for key, given in knobs.items()]
+    return [said for key, given in pairs for said in (_settings(given, f"{key}.") if isinstance(given, dict) else [f"{key}={given}"])]
 
 
 def drawings(results: Mapping[str, Result]) -> dict[str, str]:

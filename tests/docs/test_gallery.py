@@ -58,7 +58,7 @@ def test_arms_are_told_with_their_tuning_updates_and_time(page):
     text = page("fitnets", files.result("fitnets"))
     alone, taught = (line for line in text.splitlines() if line.startswith(("| **alone**", "| **taught**")))
     assert "90.04 % (89.09 to 90.99) | 0.314 (0.300 to 0.328) | 940 | 2.53 |" in alone
-    assert "fit.lr=0.003 chosen of 3 on validation" in alone.replace("\\", "")
+    assert "fit.lr=0.003, alpha=0.5 chosen of 3 on validation" in alone.replace("\\", "")
     assert "chosen" not in taught
 
 

@@ -65,7 +65,7 @@ def test_a_result_is_read_as_it_was_written(board, tmp_path):
         assert getattr(found, key) == written[key]
     assert found.why == files.WHY
     assert found.predictions[0].per_seed == written["predictions"][0]["per_seed"]
-    assert (found.arms["alone"].tries, found.arms["alone"].chosen) == (3, {"fit.lr": 3e-3})
+    assert (found.arms["alone"].tries, found.arms["alone"].chosen) == (3, {"fit": {"lr": 3e-3}, "alpha": 0.5})
     assert (found.arms["taught"].tries, found.arms["taught"].chosen) == (0, {})
     assert found.arms["taught"].means["nll"].mean == pytest.approx(0.256)
 
@@ -190,10 +190,23 @@ def test_all_claims_stand_on_the_scoreboard_whatever_came_of_them(board, claims,
     assert len(rows) == 4
     for row, verdict in zip(rows, board.VERDICTS, strict=True):
         assert claims.badge(verdict) in row
-    assert "+1.80 points (+1.15 to +2.45)" in rows[0]
+    assert ": **+1.80 points (+1.15 to +2.45)**]{.found} | 5 |" in rows[0]
     assert "-1.80 points (-2.45 to -1.15)" in rows[2]
     assert all(f"| 5 | {claims.plain('2031-01-02')} |" in row for row in rows)
     assert text.startswith("4 claims: 1 [reproduced]")
+
+
+def test_of_several_predictions_each_has_its_own_verdict(board, claims, tmp_path):
+    """A claim fails by the worst of them; the others must not look as if they had failed, too."""
+    both = [files.prediction("reproduced"), files.prediction("reversed", "nll", says="nats of taught below those of alone")]
+    files.put(tmp_path, files.result("hinton-kd", "reversed", predictions=both))
+    (row,) = [line for line in claims.table(board.read(tmp_path)).splitlines() if "[hinton-kd]" in line]
+    _, verdict, _, found, *_ = row.strip("| ").split(" | ")
+    assert verdict == claims.badge("reversed")
+    first, second, rest = found.split("{.found}")
+    assert first.endswith(f"**+1.80 points (+1.15 to +2.45)** {claims.badge('reproduced')}]")
+    assert second.endswith(f"**-0.0180 (-0.0245 to -0.0115)** {claims.badge('reversed')}]")
+    assert rest == ""
 
 
 def test_claims_that_were_not_measured_are_counted_as_such(board, claims, tmp_path):
