@@ -1,6 +1,6 @@
 """Measure, and write the table.
 
-    python benchmarks                # all subjects, about five minutes on two idle cores
+    python benchmarks                # all subjects, about six minutes on two idle cores
     python benchmarks loop taps      # some of them; the others keep their results
 
 Writes `benchmarks/results/SUBJECT.json`, `docs/benchmarks.md` and the figures in the README. Run it on an otherwise idle machine.
@@ -21,7 +21,7 @@ import peer
 import table
 from timing import surroundings
 
-SUBJECTS = ("loop", "taps", "training", "early_stop", "objectives", "startup")
+SUBJECTS = ("loop", "taps", "training", "early_stop", "objectives", "recipes", "startup")
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "benchmarks" / "results"
 KEPT = {"MALLOC_MMAP_THRESHOLD_": str(2**25), "MALLOC_TRIM_THRESHOLD_": str(2**30), "MALLOC_TOP_PAD_": str(2**26)}

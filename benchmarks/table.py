@@ -11,7 +11,7 @@ Results = Mapping[str, Mapping[str, Any]]
 MARKS = "<!-- benchmarks begin -->", "<!-- benchmarks end -->"
 
 HEAD = [
-    "| subject | what is timed | ms | compared with | ms | ratio | target |",
+    "| subject | what is measured | ms | compared with | ms | ratio | target |",
     "|---|---|---|---|---|---|---|",
 ]
 BRIEF = ["| what is timed | ms | compared with | ratio | target |", "|---|---|---|---|---|"]
@@ -24,9 +24,9 @@ PAGE = """\
 
 What is compared takes turns within one run, a short block each, so that a change of the processor's speed meets all sides; ratios are
 taken between the blocks of one round. All sides keep the memory that they free (glibc's thresholds are raised): else a step on large maps
-takes up to twice as long in one process as in another, whoever does it. Each figure is a median, with the quartiles in brackets. A ratio
-below 1 says that what is timed took less time than what it is compared with. A target speaks of the median: "met", "missed", or "missed,
-within the spread" where the lower quartile is below the target. Rows that miss it stay in the table.
+takes up to twice as long in one process as in another, whoever does it. Each figure is a median, with the quartiles in brackets (counted
+bytes have none). A ratio below 1 says that what is timed took less time than what it is compared with. A target speaks of the median:
+"met", "missed", or "missed, within the spread" where the lower quartile is below the target. Rows that miss it stay in the table.
 
 {about}
 
@@ -63,7 +63,10 @@ def verdict(row: Mapping[str, Any]) -> str:
 
 
 def cells(row: Mapping[str, Any]) -> list[str]:
-    """What stands in a row: what was timed, with what it was compared, the ratio of the two, and the target."""
+    """What stands in a row: what was measured, with what it was compared, the ratio of the two, and the target."""
+    if "bytes" in row:
+        counted = [f"{row[key] / 1e6:.2f} MB" for key in ("bytes", "reference_bytes")]
+        return [row["what"], counted[0], row["against"], counted[1], f"{row['ratio']['median']:.3f}", verdict(row)]
     ratio = figure(row["ratio"], ".3f" if row["ratio"]["median"] < 5 else ".0f")
     return [row["what"], milliseconds(row["ms"]), row["against"], milliseconds(row["reference_ms"]), ratio, verdict(row)]
 

@@ -44,6 +44,7 @@ html_theme = "furo"
 html_title = "tutelage"
 html_static_path = ["_static"]
 html_css_files = ["style.css"]
+html_js_files = [("filter.js", {"defer": "defer"})]
 html_show_sphinx = False
 html_copy_source = False
 html_theme_options = {"navigation_with_keys": True}
@@ -63,6 +64,7 @@ def outside(_app: Sphinx, _env: Any, node: nodes.Element, found: nodes.Node) -> 
 
 def setup(app: Sphinx) -> None:
     """Connect the generators."""
-    app.connect("builder-inited", lambda app: generate.write(Path(app.srcdir)))
+    app.add_config_value("results", str(generate.scoreboard.RESULTS), "env", str, "where the results of reproductions lie")
+    app.connect("builder-inited", lambda app: generate.write(Path(app.srcdir), Path(app.config.results)))
     app.connect("autodoc-process-docstring", docstrings.arrange, priority=100)  # before napoleon
     app.connect("missing-reference", outside)

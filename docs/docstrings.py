@@ -10,6 +10,8 @@ from typing import Any
 
 from docstring_parser import parse
 
+from tutelage.errors import printable
+
 SECTIONS = ("Returns", "Source", "Relations", "Cost", "Data", "Default")
 """Sections that are text, not lists of names. Ours may begin on the line of their title: "Source: Hinton, 2015"."""
 
@@ -80,3 +82,9 @@ def escaped(text: str) -> str:
     """Text of a docstring as Markdown: what is code in it stays so, all else means itself."""
     parts = re.split(r"(`[^`]*`)", text)
     return "".join(part if part.startswith("`") else re.sub(r"([\\*_<>|\[\]$#])", r"\\\1", part) for part in parts)
+
+
+def plain(text: str) -> str:
+    """Text that comes from a file as Markdown in which nothing but the text itself has a meaning, in one line."""
+    words = printable(" ".join(text.split()))
+    return re.sub(r"([!-/:-@\[-`{-~])", r"\\\1", words)

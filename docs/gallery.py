@@ -1,40 +1,24 @@
-"""The gallery: a page and a card for each recipe, from its signature, docstring and `about`. `measured` says what we found."""
+"""The gallery: a page for each recipe, from its signature, docstring and `about`, from what was measured of its cost, and from results."""
 
 from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
+import costs
+import found
 from docstrings import default_of, described, escaped
+from scoreboard import Result
+from tutelage.data import BUILT_IN, LOCATED
 from tutelage.recipes import knobs, listing, load, roles
 from tutelage.training import Fit
 
 
-def pages() -> dict[str, str]:
+def pages(results: Mapping[str, Result]) -> dict[str, str]:
     """The text of each recipe's page, by the recipe's name."""
-    return {each.name: page(each.name, load(each.name)) for each in listing()}
-
-
-def measured(name: str) -> str:
-    """What our own runs of a recipe gave against the paper's claim."""
-    return "Not yet measured: this method's tests hold, but nobody has yet compared its results with the paper's."
-
-
-def card(name: str, function: Callable[..., Any]) -> str:
-    """One recipe on the index."""
-    about = described(function)
-    labels = "needs labels" if function.about.needs_labels else "can do without labels"  # type: ignore[attr-defined]
-    footer = f"matches {function.about.matches} · {teachers(function)} · {labels}"  # type: ignore[attr-defined]
-    link = f":link: /generated/gallery/{name}\n:link-type: doc"
-    return f"::::{{grid-item-card}} {name}\n{link}\n\n{escaped(about.summary)}\n\n:::{{card-footer}}\n{footer}\n:::\n::::"
-
-
-def cards() -> str:
-    """The index of all recipes."""
-    grid = "\n\n".join(card(each.name, load(each.name)) for each in listing())
-    return f":::::{{grid}} 1 2 2 2\n:gutter: 3\n\n{grid}\n:::::\n"
+    return {each.name: page(each.name, load(each.name), results) for each in listing()}
 
 
 def teachers(function: Callable[..., Any]) -> str:
@@ -43,8 +27,21 @@ def teachers(function: Callable[..., Any]) -> str:
     return "with a " + " and a ".join(named) if named else "no teacher"
 
 
-def page(name: str, function: Callable[..., Any]) -> str:
-    """Everything that the code knows of one recipe."""
+def labels(function: Callable[..., Any]) -> str:
+    """Whether a recipe needs labels."""
+    return "needs labels" if function.about.needs_labels else "can do without labels"  # type: ignore[attr-defined]
+
+
+def data(function: Callable[..., Any]) -> str:
+    """What data a recipe takes: all that we have are of samples that fall into classes."""
+    if "data" not in roles(function):
+        return "none"
+    kinds = ", ".join(f"`{kind}`" for kind in (*BUILT_IN, *(f"{kind}:" for kind in LOCATED)))
+    return f"any whose samples fall into classes, of whatever [kind](../data.md): {kinds}, or a data set of your own"
+
+
+def page(name: str, function: Callable[..., Any], results: Mapping[str, Result]) -> str:
+    """Everything that the code and the results know of one recipe."""
     known, about = function.about, described(function)  # type: ignore[attr-defined]
     parts = [f"# {name}", escaped(about.summary)]
     if known.paper:
@@ -52,8 +49,14 @@ def page(name: str, function: Callable[..., Any]) -> str:
         parts.append(f"*{escaped(paper.authors)}*, [{escaped(paper.title)}]({paper.url}), {paper.year}.")
     parts.append(escaped(about.text))
     facts = {"Matches": known.matches, "Asks": teachers(function).removeprefix("with "), "Alias": known.alias and f"`{known.alias}`"}
-    facts |= {title: about.sections.get(title) for title in ("Data", "Cost")}
-    parts.append("\n".join(f":{title}: {_begun(escaped(text))}" for title, text in facts.items() if text))
+    said = {title: _begun(escaped(about.sections.get(title, ""))) for title in ("Data", "Cost")}
+    facts |= {"Labels": "needed" if known.needs_labels else "not always needed", "Data": f"{data(function)}. {said['Data']}".strip()}
+    facts |= {
+        "Cost": said["Cost"],
+        "Over plain KD": costs.sentence(name),
+        "Our verdict": found.verdict(name, known.paper is not None, results),
+    }
+    parts.append("\n".join(f":{title}: {text if title == 'Alias' else _begun(text)}" for title, text in facts.items() if text))
     parts += ["## Use it", f"```console\n$ {command(name, function)}\n```", "## Knobs"]
     parts += [_knob(key, parameter, about.arguments.get(key, "")) for key, parameter in knobs(function).items()]
     if "Default" in about.sections:
@@ -63,15 +66,10 @@ def page(name: str, function: Callable[..., Any]) -> str:
     parts.append("## Results")
     if known.paper:
         parts.append(f"**The paper's claim**\n: {escaped(known.paper.claim)}")
-    parts.append(f"**Ours**\n: {measured(name)}" if known.paper else measured_alone())
+    parts.append(found.section(name, known.paper is not None, results))
     where = f"tutelage.recipes.{function.__name__}"
     parts += ["## The code", f"```{{literalinclude}} ../../../src/{where.replace('.', '/')}.py\n:language: python\n```"]
     return "\n\n".join(parts) + "\n"
-
-
-def measured_alone() -> str:
-    """Training without a teacher claims nothing; every job measures it."""
-    return "There is no claim to compare with: this is the student alone, which every job trains and shows beside the student taught."
 
 
 def command(name: str, function: Callable[..., Any]) -> str:

@@ -11,15 +11,24 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import cards
+import claims
+import found
 import gallery
+import scoreboard
 from docstrings import default_of, described, escaped
 from tutelage.cli.main import COMMANDS
 from tutelage.cli.parser import Parser
 
 
-def write(docs: Path) -> None:
-    """Write all generated pages below docs/generated; a page that is as it was is left alone, so that it is not built again."""
-    folder = docs / "generated"
+def write(docs: Path, results: Path = scoreboard.RESULTS) -> None:
+    """Write all generated pages below docs/generated; a page that is as it was is left alone, so that it is not built again.
+
+    Args:
+        docs: the folder of the site's sources.
+        results: where the results of reproductions lie.
+    """
+    folder, measured = docs / "generated", scoreboard.read(results)
     pages = {
         "commands.md": commands(),
         "data.md": data(),
@@ -27,8 +36,10 @@ def write(docs: Path) -> None:
         "benchmarks.md": benchmarks(docs),
         "names.txt": names(),
         "jobs.txt": jobs(),
-        "cards.txt": gallery.cards(),
-        **{f"gallery/{name}.md": text for name, text in gallery.pages().items()},
+        "cards.txt": cards.index(measured),
+        "scoreboard.txt": claims.table(measured),
+        **found.drawings(measured),
+        **{f"gallery/{name}.md": text for name, text in gallery.pages(measured).items()},
     }
     for name, text in pages.items():
         file = folder / name
