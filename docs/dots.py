@@ -9,7 +9,7 @@ from numerals import POINTS, decimals, difference, name_of, rounded
 from scoreboard import Prediction
 from tutelage.errors import printable
 
-WIDTH, LEFT, RIGHT = 480, 16, 464
+WIDTH, LEFT, RIGHT = 480, 24, 452
 RADIUS = 4.5
 ROWS = 6
 """Dots that would touch stand above each other, in so many rows at most."""
