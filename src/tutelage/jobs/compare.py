@@ -28,8 +28,8 @@ from tutelage.training.checkpoint import write_text_atomically
 
 MOST = 1000
 """Seeds, and whole trainings of tuning."""
-MARK = "compare"
-"""What `job` says in the config.yaml of a comparison."""
+BESIDES = 3.0
+"""Seconds that a training costs besides its updates: a process that starts, measuring, the report."""
 
 
 @dataclass(frozen=True)
@@ -153,7 +153,8 @@ def compare(
 
     place = _place(out)
     folder.prepare(place, resume)
-    _refuse_another_job(place)
+    if (place / "config.yaml").is_file():
+        refuse_another_job(folder.read_config(place), place)
     found, more = rehearsed(found, recipes is not None)
     left_out += more
     labelled = studied.train.labels() is not None
@@ -163,7 +164,7 @@ def compare(
     if not (resume and (place / "config.yaml").is_file()):  # what a comparison was begun with stands; its trials compare
         budget = {"seeds": seeds, "updates": updates, "minutes": minutes, "tune": tune, "storage": storage and storages.hidden(storage)}
         taught = {"train_teacher": train_teacher, "teacher_fit": plain(teacher_fit), "seed": seed}
-        settings = {"job": MARK, **given, "data": spec, "recipes": recipes and list(recipes), **budget, **taught}
+        settings = {**given, "data": spec, "recipes": recipes and list(recipes), **budget, **taught}
         folder.write_config(place, {k: v for k, v in settings.items() if v is not None})
     with contextlib.ExitStack() as stack:
         stack.enter_context(_saying_how_to_go_on(place))
@@ -248,7 +249,7 @@ def _rows(
 ) -> list[Row]:  # fmt: skip
     def seconds(plan: Any) -> float | None:
         each = [row.seconds for row in estimate.rows({"": plan}, studied)]
-        return None if None in each else sum(s for s in each if s is not None)
+        return None if None in each else BESIDES + sum(s for s in each if s is not None)
 
     rows = []
     for model, fit in teachers:
@@ -264,11 +265,16 @@ def _rows(
 def _place(out: str | Path | None) -> Path:
     if out is not None and not str(out):
         raise BadInput("--out is empty; expected a folder")
-    return folder.free(Path("runs") / MARK) if out is None else Path(out)
+    return folder.free(Path("runs") / "compare") if out is None else Path(out)
 
 
-def _refuse_another_job(place: Path) -> None:
-    if (place / "config.yaml").is_file() and folder.read_config(place).get("job") != MARK:
+def refuse_another_job(settings: Mapping[str, Any], place: str | Path) -> None:
+    """Refuse to go on with the folder of a single run.
+
+    Raises:
+        BadInput: its settings are not those of a comparison.
+    """
+    if "seeds" not in settings:
         raise BadInput(f"{place} holds a run, not a comparison; go on with: tutelage distill --resume {place}")
 
 
