@@ -10,6 +10,7 @@ import contextlib
 import importlib
 import json
 import os
+import re
 import signal
 import threading
 import time
@@ -200,7 +201,8 @@ def outcome_of(future: Future[Any], name: str) -> Outcome:
     except (Exception, CancelledError) as error:  # the process that ran it has died
         code = getattr(error, "exitcode", None)
         died = "its process died" if code is None else f"its process died (exit code {code}); a code of -9 is often a lack of memory"
-        return Outcome(name, None, error=died if code is not None or not str(error) else f"{type(error).__name__}: {in_short(error)}")
+        said = re.sub(r"\x1b\[[0-9;]*m", "", in_short(error))  # Ray colours what it says
+        return Outcome(name, None, error=died if code is not None or not said else f"{type(error).__name__}: {said}")
     return Outcome(name, given.get("found"), given["seconds"], given.get("error"))
 
 
