@@ -61,10 +61,15 @@ def test_processes_work_beside_each_other_and_one_that_dies_is_replaced():
 def test_leaving_in_an_error_stops_what_still_runs(tmp_path):
     """Ctrl-C must not leave trainings behind."""
     file = tmp_path / "pid"
-    with pytest.raises(KeyError), pool(workers=1) as engine:
-        engine.submit(trial_functions.sleeps, str(file))
-        assert eventually(lambda: file.exists() and file.read_text())
-        raise KeyError
+
+    def stopped() -> None:
+        with pool(workers=1) as engine:
+            engine.submit(trial_functions.sleeps, str(file))
+            assert eventually(lambda: file.exists() and file.read_text())
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        stopped()
     assert eventually(lambda: not alive(int(file.read_text())))
 
 

@@ -35,7 +35,9 @@ def test_what_is_finished_is_not_done_again(tmp_path):
     """A comparison of days would otherwise begin anew with each crash."""
     first = here([trial("a"), trial("b", second=4)], tmp_path)
     events: list = []
-    again = here([trial("a"), trial("b", second=4), trial("c", second=7)], tmp_path, told=lambda event, name, _: events.append((event, name)))
+    again = here(
+        [trial("a"), trial("b", second=4), trial("c", second=7)], tmp_path, told=lambda event, name, _: events.append((event, name))
+    )
     assert {name: outcome.found for name, outcome in again.items()} == {"a": {"sum": 1}, "b": {"sum": 5}, "c": {"sum": 8}}
     assert calls(tmp_path) == {"a": 1, "b": 1, "c": 1}
     assert events == [("kept", "a"), ("kept", "b"), ("begun", "c"), ("done", "c")]

@@ -88,6 +88,10 @@ def contenders(
         except Exception as error:
             left_out.append(refused(name, error, recipes is not None))
     slugs = [each.slug for each in found]
+    for number, each in enumerate(found):
+        same = next((e for e in found[:number] if (e.function, e.knobs) == (each.function, each.knobs)), None)
+        if same is not None:
+            raise BadInput(f"recipes {same.name} and {each.name} are the same; leave one of them out")
     for each in found:
         if slugs.count(each.slug) > 1:
             raise BadInput(f"recipes {', '.join(e.name for e in found if e.slug == each.slug)} would share a folder; name them otherwise")
@@ -157,6 +161,9 @@ def _named(recipes: Sequence[str]) -> list[str]:
 def _contender(name: str, given: Mapping[str, Any], data: Data, seed: int, trust_code: bool) -> Contender:
     recipe, text = specs.divided(name)
     function = load(recipe)
+    if ".py:" not in recipe:  # an alias, or underscores
+        recipe = function.__name__.replace("_", "-")
+        name = recipe + name[len(specs.divided(name)[0]) :]
     roles = roles_of(function)
     typed = specs.typed(specs.options_in(text, name), function, name)
     for key in typed:
