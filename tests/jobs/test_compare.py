@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -412,6 +413,22 @@ def test_the_folder_of_something_else_is_not_written_into(done, tmp_path):
         compared(done.folder)
     with pytest.raises(Mismatch, match="was made with another knobs"):
         compared(done.folder, updates=24, resume=True)
+
+
+@pytest.mark.parametrize(
+    "found", ["3", "{}", "[]", '{"models": {}}', '{"validation": {"accuracy": "x"}}', '{"validation": {"accuracy": NaN}}']
+)
+def test_a_result_that_was_changed_is_refused_in_a_sentence(found, done, tmp_path):
+    """A folder may have been sent, or edited."""
+    out = Path(shutil.copytree(done.folder, tmp_path / "out"))
+    file = out / "trials" / "alone-seed-1.json"
+    kept = json.loads(file.read_text())
+    whole = kept["outcome"]["found"]
+    changed = json.loads(found)
+    kept["outcome"]["found"] = {**whole, **changed} if isinstance(changed, dict) and changed else changed
+    file.write_text(json.dumps(kept))
+    with pytest.raises(BadInput, match=r"alone-seed-1\.json is damaged; delete it"):
+        compared(out, None, resume=True)
 
 
 @pytest.mark.parametrize(

@@ -99,6 +99,14 @@ def test_an_interrupted_row_goes_on_as_if_nothing_had_happened(tuned, data, tmp_
     assert {n: t.report for n, t in again.items()} == {n: t.report for n, t in tuned[1].items()}
 
 
+@pytest.mark.parametrize("text", ["{", "3\n", "[]\n", '{"op_code": 99}\n', "\x00\x01\n{}\n"])
+def test_a_damaged_journal_is_refused_in_a_sentence(text, data, tmp_path):
+    """A disk that was full."""
+    (tmp_path / storages.JOURNAL).write_text(text * 3)
+    with pytest.raises(BadInput, match=r"optuna\.journal is damaged .*; delete it, and tuning begins anew"):
+        tune(["alone"], tmp_path, data, amount=1)
+
+
 def test_an_attempt_that_was_killed_is_begun_again_with_the_same_knobs(data, tmp_path):
     """It stands in the journal as running, and nobody runs it."""
     contender, settings, updates, _ = training("alone", data)

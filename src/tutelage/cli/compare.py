@@ -18,7 +18,6 @@ from tutelage.cli.words import flag, refuse_typed, typed, untrusted, value_of, w
 from tutelage.data import LOCATED
 from tutelage.errors import BadInput, printable
 from tutelage.jobs.compare import Comparison, compare, refuse_another_job
-from tutelage.jobs.environment import HIDDEN
 from tutelage.jobs.folder import read_config, read_settings
 from tutelage.jobs.progress import duration
 from tutelage.jobs.settings import changed_fit
@@ -26,6 +25,9 @@ from tutelage.jobs.specs import changed
 from tutelage.training import Fit
 
 TEACHER_FIT: Fit = inspect.signature(compare).parameters["teacher_fit"].default
+
+CONNECTED = ("storage", "address")
+"""What is connected to: a file of somebody else must not say where, and passwords are in no file."""
 
 EXAMPLES = """\
 examples:
@@ -53,8 +55,9 @@ def run(words: Sequence[str]) -> int:
     given = _parser().read([*(["--config", str(Path(resumed) / "config.yaml")] if resumed else []), *rest])
     given.pop("config", None)
     _refuse_code(given, words)
-    if HIDDEN in (given.get("storage") or ""):
-        raise BadInput(f"who logs in to the storage {given['storage']} was not written down; give --storage again")
+    for name in CONNECTED:
+        if settings.get(name) is not None and value_of(words, name) is None:
+            raise BadInput(f"a file names the {name} {settings[name]!r} to connect to; only the command line may, so give --{name} again")
     if changes:
         given["data"] = changed(given.get("data", "digits"), changes, LOCATED)
     as_json = given.pop("json", False)

@@ -138,7 +138,7 @@ def compare(
     if tune:
         if studied.validation is None:
             raise BadInput(f"tuning chooses on validation, but {studied.name} has no such split; cut one off, or leave --tune out")
-        storages.check(storage)
+        storages.check(None if dry_run else storage)
     handles: dict[str, Any] = {"student": given["student"]}
     if teacher is not None:
         handles["teacher"] = _teacher(given["teacher"], studied, seed, train_teacher, trust_code)

@@ -20,7 +20,7 @@ from tutelage.jobs.environment import environment
 from tutelage.jobs.measurement import class_names, last_split
 from tutelage.jobs.progress import Progress
 from tutelage.jobs.settings import plain
-from tutelage.jobs.trainings import chosen_split
+from tutelage.jobs.trainings import chosen_split, sound
 from tutelage.jobs.trials import Outcome, Trial, carry_out
 from tutelage.training import Fit
 
@@ -160,7 +160,13 @@ def at_speed(task: Task, found: list[Contender], seconds: float, engaged: pool.P
         if outcome.found is None:
             left_out.append(refused(each.name, BadInput(f"recipe {each.name} could not be timed: {outcome.error}"), False))
         else:
-            speeds[each.name] = budget.Speed(**outcome.found)
+            try:
+                speeds[each.name] = budget.Speed(
+                    {k: float(v) for k, v in outcome.found["stages"].items()}, float(outcome.found["validation"])
+                )
+                speeds[each.name].seconds(each.plan())
+            except (KeyError, TypeError, ValueError, AttributeError):
+                raise _damaged(task.place / "probes" / f"{each.slug}.json") from None
     kept, knobs, more = _scaled(
         some_of([each for each in found if each.name in speeds], left_out),
         lambda each: (seconds, functools.partial(budget.Speed.seconds, speeds[each.name])),
@@ -201,6 +207,10 @@ def train_all(
     return carry_out(trials, task.place / "trials", engaged, told=shown.told)
 
 
+def _damaged(file: Path) -> BadInput:
+    return BadInput(f"{file} is damaged; delete it, and what it says is found out again")
+
+
 def _trial(contender: Contender, seed: int) -> str:
     return f"{contender.slug}-seed-{seed}"
 
@@ -225,6 +235,8 @@ def findings(
             if outcome.found is None:
                 failed[each.name].append({"seed": seed, "error": outcome.error})
                 continue
+            if not sound(outcome.found, task.metric):
+                raise _damaged(task.place / "trials" / f"{_trial(each, seed)}.json")
             shown |= {k: v for k, v in outcome.found["models"].items() if k not in shown}
             row = {k: outcome.found[k] for k in ("validation", "test", "seconds")}
             seeds[each.name][str(seed)] = {**row, "updates": counts[each.name], "folder": f"trials/{_trial(each, seed)}"}

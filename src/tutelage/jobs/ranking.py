@@ -34,7 +34,7 @@ def ranked(results: Mapping[str, Seeds], metric: str) -> list[str]:
         rows = [row["validation"] for row in results[name].values()]
         if not rows:
             return math.inf, math.inf, name
-        nats = [row["nll"] for row in rows if row.get("nll") is not None]
+        nats = [row["nll"] for row in rows if math.isfinite(row.get("nll", math.inf))]
         return -_mean([row[metric] for row in rows]), _mean(nats) if nats else math.inf, name
 
     return sorted(results, key=key)
@@ -104,13 +104,13 @@ def summary(seeds: Seeds, metric: str, samples: int, chosen_on: int) -> dict[str
         chosen_on: samples of the split that is chosen on.
 
     Returns:
-        `validation` of the metric, `test` of each metric that all seeds have, and `seconds`; None where no seed has it.
+        `validation` of the metric, `test` of each metric that is finite in all seeds, and `seconds`; None where no seed has it.
     """
     rows = list(seeds.values())
     if not rows:
         return {"validation": None, "test": {}, "seconds": None}
     shares = ("accuracy", "agreement")
-    shown = [key for key in rows[0]["test"] if all(key in row["test"] for row in rows)]
+    shown = [key for key in rows[0]["test"] if all(math.isfinite(row["test"].get(key, math.nan)) for row in rows)]
     test = {key: ends(interval([r["test"][key] for r in rows], step=1 / samples if key in shares else 0.0)) for key in shown}
     seconds = [row["seconds"] for row in rows if row["seconds"] is not None]
     return {

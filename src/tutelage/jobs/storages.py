@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from tutelage.errors import BadInput
+from tutelage.errors import BadInput, in_short
 from tutelage.extras import needed
 from tutelage.jobs.environment import HIDDEN
 
@@ -42,11 +42,18 @@ def opened(storage: str | None, folder: Path) -> Any:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
         if storage is None:
-            return optuna.storages.JournalStorage(JournalFileBackend(str(folder / JOURNAL)))
+            return optuna.storages.JournalStorage(JournalFileBackend(str((folder / JOURNAL).resolve())))
         return optuna.storages.RDBStorage(storage)
     except Exception as error:
-        where = hidden(storage or JOURNAL)
-        said = "" if storage is None or "@" in storage or "?" in storage else f": {' '.join(str(error).split())[:200]}"
-        raise BadInput(
-            f"storage {where} cannot be opened ({type(error).__name__}){said}; expected a database's address, such as sqlite:///tuning.db"
-        ) from None
+        raise unusable(storage, folder, error) from None
+
+
+def unusable(storage: str | None, folder: Path, error: Exception) -> BadInput:
+    """The error where a storage cannot be opened or read; its password is not said."""
+    name = type(error).__name__
+    if storage is None:
+        return BadInput(f"{folder / JOURNAL} is damaged ({name}); delete it, and tuning begins anew")
+    said = "" if "@" in storage or "?" in storage else f": {in_short(error)}"
+    return BadInput(
+        f"storage {hidden(storage)} cannot be opened ({name}){said}; expected a database's address, such as sqlite:///tuning.db"
+    )

@@ -127,6 +127,27 @@ def teacher(folder: Path, *, model: str, data: str, fit: Mapping[str, Any], seed
     return {"test": {k: result.report["student"][k] for k in MEASURED if k in result.report["student"]}}
 
 
+def sound(found: Mapping[str, Any], metric: str) -> bool:
+    """Whether what is kept of a training has the form of what `student` gives; a file may have been changed.
+
+    Args:
+        found: from the file.
+        metric: that must be among the numbers, as a share.
+    """
+
+    def number(value: Any) -> bool:
+        return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+    def numbers(values: Any) -> bool:
+        known = isinstance(values, Mapping) and all(map(number, values.values()))
+        return known and number(values.get(metric)) and 0 <= values[metric] <= 1
+
+    shown = found.get("models")
+    models = isinstance(shown, Mapping) and "student" in shown and all(isinstance(each, Mapping) for each in shown.values())
+    seconds = found.get("seconds", "")
+    return models and numbers(found.get("validation")) and numbers(found.get("test")) and (seconds is None or number(seconds))
+
+
 def chosen_split(data: Data) -> tuple[str, Source]:
     """The split that the ranking is made on, with its name: validation where there is one."""
     return ("validation", data.validation) if data.validation is not None else last_split(data)

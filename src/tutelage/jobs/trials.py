@@ -227,6 +227,10 @@ def _read(folder: Path, trial: Trial) -> Outcome | None:
         kept = json.loads(file.read_text())
         outcome = Outcome(**{**kept["outcome"], "name": trial.name})
         was = kept["settings"]
+        if outcome.error is not None or not (
+            isinstance(was, dict) and isinstance(outcome.found, dict) and isinstance(outcome.seconds, float)
+        ):
+            raise TypeError
     except FileNotFoundError:
         return None
     except (ValueError, KeyError, TypeError, RecursionError):

@@ -17,7 +17,7 @@ from tutelage.jobs.budget import Stopwatch
 from tutelage.jobs.contenders import Contender
 from tutelage.jobs.pool import Pool
 from tutelage.jobs.settings import chosen_knobs
-from tutelage.jobs.storages import opened
+from tutelage.jobs.storages import opened, unusable
 from tutelage.jobs.trials import Told, alone_in, listening, outcome_of, work
 from tutelage.randomness import derive
 from tutelage.training import Fit, Run, RunOptions, train
@@ -172,7 +172,10 @@ def tune(
     for contender, training, updates, _ in trainings:
         # of this comparison and no other: a database may hold many
         identity = derive("study", str(sorted(training.items(), key=str)), updates, amount, metric)
-        studies.append(_Study(contender, training, updates, kept, f"tutelage-{contender.slug}-{identity:x}"))
+        try:
+            studies.append(_Study(contender, training, updates, kept, f"tutelage-{contender.slug}-{identity:x}"))
+        except Exception as error:  # whatever Optuna makes of what it finds there
+            raise unusable(storage, folder, error) from None
     asides = {contender.name: aside for contender, _, _, aside in trainings}
     running: dict[Future[Any], tuple[_Study, Any, str]] = {}
     with alone_in(folder), listening() as asked:
