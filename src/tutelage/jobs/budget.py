@@ -108,6 +108,11 @@ class Stopwatch(Stateful):
 
     def __init__(self) -> None:
         self.times: list[float] = []
+        self.begun = 0.0
+
+    def begin_stage(self, run: Any) -> None:
+        """Take the time."""
+        self.begun = time.perf_counter()
 
     def after_step(self, step: Any) -> None:
         """Take the time."""
@@ -115,7 +120,8 @@ class Stopwatch(Stateful):
 
     def per_step(self) -> float:
         """Mean seconds of a step, the first few left out."""
-        times = self.times[min(WARM, len(self.times) - 2) :]
+        all_of_them = [self.begun, *self.times]
+        times = all_of_them[min(WARM, len(all_of_them) - 2) :]
         return (times[-1] - times[0]) / (len(times) - 1)
 
 
