@@ -152,6 +152,15 @@ def test_the_mean_of_seeds_is_that_of_students_interval():
     assert found["seconds"]["mean"] == pytest.approx(4.0)
 
 
+def test_no_interval_holds_what_cannot_be():
+    """An accuracy of 101 % makes a reader doubt the rest."""
+    found = ranking.summary(results({"a": [0.99, 0.9]})["a"], "accuracy", SAMPLES, SAMPLES)
+    assert found["test"]["accuracy"]["high"] == found["validation"]["high"] == 1
+    assert 0 < found["test"]["accuracy"]["low"] < 0.9
+    assert found["test"]["nll"]["low"] == found["seconds"]["low"] == 0
+    assert found["seconds"]["high"] > 4
+
+
 def test_cost_is_over_hinton_kd_and_unknown_without_it():
     """Seconds of a machine mean nothing elsewhere; their ratio does."""
     found = results({"hinton-kd": [0.5, 0.5], "b": [0.5, 0.5]})

@@ -21,6 +21,7 @@ from tutelage.data import LOCATED
 from tutelage.errors import BadInput
 from tutelage.jobs.distill import Result, distill
 from tutelage.jobs.folder import read_config, read_settings
+from tutelage.jobs.progress import duration
 from tutelage.jobs.settings import changed_fit, settled
 from tutelage.jobs.specs import changed
 from tutelage.recipes import knobs, load, roles
@@ -173,19 +174,11 @@ def _print_rows(result: Result) -> None:
     for column in ("updates", "samples", "time, roughly"):
         table.add_column(column, justify="right")
     for row in result.rows:
-        table.add_row(row.plan, row.stage, row.trains, row.teacher, f"{row.steps:,}", f"{row.samples:,}", _duration(row.seconds))
+        table.add_row(row.plan, row.stage, row.trains, row.teacher, f"{row.steps:,}", f"{row.samples:,}", duration(row.seconds))
     known = [row.seconds for row in result.rows]
     total = None if None in known else sum(s for s in known if s is not None)
     table.add_section()
     table.add_row(
-        "total", "", "", "", f"{sum(r.steps for r in result.rows):,}", f"{sum(r.samples for r in result.rows):,}", _duration(total)
+        "total", "", "", "", f"{sum(r.steps for r in result.rows):,}", f"{sum(r.samples for r in result.rows):,}", duration(total)
     )
     console().print(table)
-
-
-def _duration(seconds: float | None) -> str:
-    if seconds is None:
-        return "unknown"
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -7,6 +7,7 @@ folder for each recipe and seed, and at the end compare.json and compare.html.
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -139,24 +140,27 @@ def compare(
         if studied.validation is None:
             raise BadInput(f"tuning chooses on validation, but {studied.name} has no such split; cut one off, or leave --tune out")
         storages.check(None if dry_run else storage)
-    handles: dict[str, Any] = {"student": given["student"]}
-    if teacher is not None:
-        handles["teacher"] = _teacher(given["teacher"], studied, seed, train_teacher, trust_code)
-    trained = "teacher" in handles and train_teacher and not handles["teacher"].trained
-    found, left_out = contenders(recipes, handles, studied, seed, trust_code)
+    guide = None if teacher is None else _teacher(given["teacher"], studied, seed, train_teacher, trust_code)
+    trained = guide is not None and train_teacher and not guide.trained
+    enter = functools.partial(contenders, recipes, data=studied, seed=seed, trust_code=trust_code)
+    found, left_out = enter({**given, **({} if guide is None else {"teacher": guide})})
     amount = None if minutes is not None else updates if updates is not None else _default(found)
     found, knobs, more = contest.budgeted(found, amount, recipes is not None)
     left_out += more
     if dry_run:
-        teachers = [(handles["teacher"], teacher_fit)] if trained else []
+        teachers = [(guide, teacher_fit)] if trained and guide is not None else []
         return Comparison(None, rows=_rows(found, knobs, studied, seeds, tune, minutes, teachers), left_out=left_out)
 
     place = _place(out)
     folder.prepare(place, resume)
     if (place / "config.yaml").is_file():
         refuse_another_job(folder.read_config(place), place)
-    found, more = rehearsed(found, recipes is not None)
+    able, more = rehearsed(found, recipes is not None)
     left_out += more
+    # entered anew, with models that are not built: each training builds its own, and there may be no room for those of the rehearsal
+    names, guide, found = {each.name for each in able}, None, []
+    del able
+    found = [each for each in enter(given)[0] if each.name in names]
     labelled = studied.train.labels() is not None
     instead = {"teacher": str(place / "teacher")} if trained else {}
     metric = "accuracy" if labelled else "agreement"

@@ -18,6 +18,9 @@ from tutelage.evaluation.seeds import Interval, interval, paired_interval
 REFERENCE = "hinton-kd"
 """What other recipes' costs are given over."""
 
+COUNTED = ("accuracy", "agreement")
+"""Metrics that are shares of samples."""
+
 Seeds = Mapping[str, Mapping[str, Any]]
 """Of one recipe, by seed: `validation` and `test`, each metric's number, and `seconds`."""
 
@@ -109,14 +112,16 @@ def summary(seeds: Seeds, metric: str, samples: int, chosen_on: int) -> dict[str
     rows = list(seeds.values())
     if not rows:
         return {"validation": None, "test": {}, "seconds": None}
-    shares = ("accuracy", "agreement")
     shown = [key for key in rows[0]["test"] if all(math.isfinite(row["test"].get(key, math.nan)) for row in rows)]
-    test = {key: ends(interval([r["test"][key] for r in rows], step=1 / samples if key in shares else 0.0)) for key in shown}
+    test = {}
+    for key in shown:
+        found = interval([row["test"][key] for row in rows], step=1 / samples if key in COUNTED else 0.0)
+        test[key] = ends(found, 0.0, math.inf if key == "nll" else 1.0)
     seconds = [row["seconds"] for row in rows if row["seconds"] is not None]
     return {
-        "validation": ends(interval([row["validation"][metric] for row in rows], step=1 / chosen_on)),
+        "validation": ends(interval([row["validation"][metric] for row in rows], step=1 / chosen_on), 0.0, 1.0),
         "test": test,
-        "seconds": ends(interval(seconds)) if seconds else None,
+        "seconds": ends(interval(seconds), 0.0) if seconds else None,
     }
 
 
@@ -164,13 +169,10 @@ def said(results: Mapping[str, Seeds], metric: str, gaps: Sequence[Mapping[str, 
     return f"{name} is best on {chosen_on}; {'; '.join(parts)}.{caution}"
 
 
-def ends(found: Interval) -> dict[str, float | None]:
-    """An interval as plain values; None for what a single seed does not say."""
-    return {
-        "mean": found.mean,
-        "low": found.low if math.isfinite(found.low) else None,
-        "high": found.high if math.isfinite(found.high) else None,
-    }
+def ends(found: Interval, least: float = -math.inf, most: float = math.inf) -> dict[str, float | None]:
+    """An interval as plain values, as far as its numbers can lie at all; None for what a single seed does not say."""
+    told = math.isfinite(found.low)
+    return {"mean": found.mean, "low": max(least, found.low) if told else None, "high": min(most, found.high) if told else None}
 
 
 def _mean(values: Sequence[float]) -> float:
