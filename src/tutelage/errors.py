@@ -46,6 +46,12 @@ class NotFinite(TutelageError, ArithmeticError):
     exit_code = 1
 
 
+class Failed(TutelageError, RuntimeError):
+    """Work that was begun could not be done; what was finished before is kept."""
+
+    exit_code = 1
+
+
 class Interrupted(TutelageError, RuntimeError):
     """The run was asked to stop; it is saved and can be resumed."""
 
@@ -54,7 +60,7 @@ class Interrupted(TutelageError, RuntimeError):
         self.exit_code = 128 + signal_number
 
 
-def in_short(error: Exception, most: int = 200) -> str:
+def in_short(error: BaseException, most: int = 200) -> str:
     """What another library's error says, on one line, its first letters."""
     return " ".join(str(error).split())[:most]
 

@@ -267,6 +267,57 @@ def test_distill_takes_any_path(name, path, more):
     held(["distill", f"--{name}={path}", *more, "--dry-run"])
 
 
+NAMED = [
+    *RECIPES,
+    *parted("hinton-kd:temperature=8  hinton-kd:alpha=2  fitnets:hint=9  alone:fit={lr:0.1}  ps-kd:  alone:student=mlp  kd:x"),
+]
+COMPARE = {
+    "seeds": WHOLE,
+    "seed": [*WHOLE, "-5"],
+    "updates": WHOLE,
+    "minutes": NUMBER,
+    "tune": ["0", "1", *WHOLE],
+    "workers": ["0", *WHOLE],
+}
+COMPARE |= {
+    "threads": WHOLE,
+    "engine": ["processes", "ray", "cluster"],
+    "address": STEERING,
+    "storage": ["sqlite:///x.db", "x://a:b@c", *STEERING],
+}
+COMPARE |= {f"teacher_fit.{k}": v for k, v in FIT.items()} | {"recipes": NAMED}
+
+
+@st.composite
+def compare(draw) -> list[str]:
+    """The words after `compare`."""
+    words = draw(asked("student", "mlp:width=2", MODELS)) + draw(asked("teacher", "cnn:width=2,depth=2", MODELS)) + ["--train-teacher"]
+    words += draw(asked("data", "digits", DATA)) + draw(asked("out", "never", PATHS)) + draw(asked("updates", "10", NUMBERS))
+    for _ in range(draw(st.integers(0, 3))):
+        name = draw(st.sampled_from([*COMPARE]))
+        value = draw(st.sampled_from(COMPARE[name] if draw(st.booleans()) else NUMBERS) | JUNK)
+        words += [f"--{name}={value}"] if draw(st.booleans()) else [f"--{name}", value]
+    return words + draw(st.sampled_from([[], [], []]) | st.lists(st.sampled_from(FLAGS) | JUNK, max_size=1))
+
+
+@fuzz(80)
+@given(compare())
+def test_compare_takes_any_words(words):
+    """Everything is looked at before a night of trainings begins."""
+    held(["compare", *words, "--dry-run"])
+
+
+@fuzz(60)
+@given(config(), st.lists(st.sampled_from(NAMED), max_size=2), st.sampled_from(["config", "resume"]))
+def test_compare_takes_any_config(text, recipes, how):
+    """A folder from someone else, or one that was cut off."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "config.yaml"
+        begun = yaml.safe_dump({"seeds": 2, "student": "mlp", "recipes": recipes}) if how == "resume" else ""
+        file.write_bytes((begun + text).encode(errors="surrogatepass"))
+        held(["compare", f"--{how}", str(file if how == "config" else folder), "--student", "mlp:width=2", "--dry-run"])
+
+
 @fuzz(80)
 @given(st.lists(st.sampled_from(MODELS) | JUNK, max_size=2), st.lists(st.sampled_from(DATA), max_size=1), st.lists(JUNK, max_size=1))
 def test_taps_takes_any_words(models, data, more):

@@ -72,6 +72,7 @@ def cheap(monkeypatch):
     updates = Fit.updates
     monkeypatch.setattr(Fit, "updates", lambda self, size: min(3, updates(self, size)))
     monkeypatch.setattr("tutelage.evaluation.cost.SECONDS", 0.0)
+    monkeypatch.setattr("tutelage.jobs.compare.write_page", lambda place, found: None)
 
 
 @pytest.fixture(scope="module")
@@ -105,6 +106,8 @@ def place(prepared, tmp_path, monkeypatch) -> Path:
 
 def run(words: list[str]) -> int:
     """Run a command as if in a process of its own: with another precision than the one before, if it likes."""
+    if words[0] == "compare" and "ray" not in words:
+        words = [*words, "--workers", "0", "--threads", "1"]  # in this process, where trainings are short
     try:
         return main(words)
     except SystemExit as stop:  # --help

@@ -11,23 +11,23 @@ from typing import Any
 
 import yaml
 from docstring_parser import parse as parse_docstring
-from jsonargparse import ActionConfigFile, ActionYesNo
+from jsonargparse import ActionConfigFile
 
 from tutelage.cli.console import console
 from tutelage.cli.parser import Parser, dashes_to_underscores, data_options
 from tutelage.cli.tables import print_report
+from tutelage.cli.words import every, flag, refuse_typed, typed, untrusted, value_of, without
 from tutelage.data import LOCATED
 from tutelage.errors import BadInput
 from tutelage.jobs.distill import Result, distill
 from tutelage.jobs.folder import read_config, read_settings
+from tutelage.jobs.progress import duration
 from tutelage.jobs.settings import changed_fit, settled
 from tutelage.jobs.specs import changed
 from tutelage.recipes import knobs, load, roles
 from tutelage.training import Fit, Plan, RunOptions
 
 TEACHER_FIT: Fit = inspect.signature(distill).parameters["teacher_fit"].default
-TYPED = ("config", "resume", "print_config", "help", "trust_code")
-"""Options that a file cannot give: a config or a run of somebody else must not trust itself."""
 SHORTHANDS = {"epochs": "fit.epochs", "steps": "fit.steps", "lr": "fit.lr", "batch_size": "fit.batch_size"}
 
 EXAMPLES = """\
@@ -45,23 +45,21 @@ examples:
 def run(words: Sequence[str]) -> int:
     """Parse, call, print."""
     words = _joined(dashes_to_underscores(words), "track")
-    resumed = _value(words, "resume")
-    file = _value(words, "config")
+    resumed = value_of(words, "resume")
+    file = value_of(words, "config")
     settings = read_settings(Path(file), f"--config {file}") if file else {}
     if resumed:
         settings = read_config(Path(resumed))
-    for name in map(str, settings):
-        if name.replace("-", "_") in TYPED:
-            raise BadInput(f"{name} stands in a file of options, but is only for the command line")
-    recipe = _value(words, "recipe") or settings.get("recipe") or "hinton-kd"
+    refuse_typed(settings)
+    recipe = value_of(words, "recipe") or settings.get("recipe") or "hinton-kd"
     if not isinstance(recipe, str):
         raise BadInput(f"recipe: expected a name, found {type(recipe).__name__}")
     trusted = "--trust_code" in words
-    if ".py:" in recipe and recipe != _value(words, "recipe") and not trusted:
-        raise _untrusted("recipe", recipe)
+    if ".py:" in recipe and recipe != value_of(words, "recipe") and not trusted:
+        raise untrusted("recipe", recipe)
     function = load(recipe)
     parser = _parser(function, recipe)
-    rest = _expand(_without(words, "resume"), function)
+    rest = _expand(without(words, "resume"), function)
     show = "--print_config" in rest
     rest = [w for w in rest if w != "--print_config"]
     rest, changes = data_options(rest)
@@ -71,8 +69,8 @@ def run(words: Sequence[str]) -> int:
         value = given.get(role)
         if isinstance(value, str) and value.startswith("<"):
             raise BadInput(f"the {role} of this run is {value}; resume it from Python with distill(..., resume=True)")
-        if isinstance(value, str) and ".py:" in value and value not in _values(words) and not trusted:
-            raise _untrusted(role, value)
+        if isinstance(value, str) and ".py:" in value and value not in typed(words) and not trusted:
+            raise untrusted(role, value)
     if changes:
         given["data"] = changed(given.get("data", "digits"), changes, LOCATED)
     as_json, dry = given.pop("json", False), given.get("dry_run", False)
@@ -105,48 +103,10 @@ def _main_process() -> bool:
     return PartialState().is_main_process
 
 
-def _untrusted(what: str, value: str) -> BadInput:
-    return BadInput(f"a file names code to run as {what}, {value!r}; look at it, then allow it with --trust-code")
-
-
-def _value(words: Sequence[str], name: str) -> str | None:
-    """The last value of an option in raw words, before there is a parser."""
-    return next(reversed(_every(words, name)), None)
-
-
-def _every(words: Sequence[str], name: str) -> list[str]:
-    """All values of an option in raw words."""
-    found = []
-    for i, word in enumerate(words):
-        if word == f"--{name}":
-            if i + 1 == len(words):
-                raise BadInput(f"option --{name} expects a value")
-            found.append(words[i + 1])
-        elif word.startswith(f"--{name}="):
-            found.append(word.partition("=")[2])
-    return found
-
-
 def _joined(words: Sequence[str], name: str) -> list[str]:
     """The words with all values of an option as one, commas between them."""
-    values = _every(words, name)
-    return [*_without(words, name), f"--{name}={','.join(values)}"] if len(values) > 1 else list(words)
-
-
-def _values(words: Sequence[str]) -> set[str]:
-    return {w.partition("=")[2] if w.startswith("--") else w for w in words}
-
-
-def _without(words: Sequence[str], name: str) -> list[str]:
-    kept, skip = [], False
-    for word in words:
-        if skip:
-            skip = False
-        elif word == f"--{name}":
-            skip = True
-        elif not word.startswith(f"--{name}="):
-            kept.append(word)
-    return kept
+    values = every(words, name)
+    return [*without(words, name), f"--{name}={','.join(values)}"] if len(values) > 1 else list(words)
 
 
 def _expand(words: Sequence[str], function: Callable[..., Plan]) -> list[str]:
@@ -186,27 +146,23 @@ def _parser(function: Callable[..., Plan], recipe: str) -> Parser:
         teacher.add_argument(f"--{role}", type=str, metavar="MODEL_OR_RUN", help=help_of.get(role))
     for unused in {"teacher", "student"} - set(roles(function)):
         teacher.add_argument(f"--{unused}", type=str, metavar="MODEL_OR_RUN", help=f"not taken by {recipe}")
-    _flag(teacher, "train_teacher", False, help_of)
+    flag(teacher, "train_teacher", False, help_of)
     parser.add_argument("--data", type=str, default="digits", metavar="DATA", help=help_of["data"])
     run = parser.add_argument_group("run")
     run.add_argument("--out", type=str, metavar="RUN", help=help_of["out"])
     run.add_argument("--seed", type=int, default=0, help=help_of["seed"])
     run.add_argument("--resume", type=str, metavar="RUN", help="go on with a run from its folder, with its own settings")
     for name, default in (("baseline", True), ("dry_run", False), ("trust_code", False)):
-        _flag(run, name, default, help_of)
-    _flag(run, "json", False, {"json": "print the report as JSON on stdout"})
+        flag(run, name, default, help_of)
+    flag(run, "json", False, {"json": "print the report as JSON on stdout"})
     flags = {"compile", "quiet"}
     parser.add_class_arguments(RunOptions, as_group=True, skip=flags)
     for name in sorted(flags):
-        _flag(run, name, False, {p.arg_name: p.description for p in parse_docstring(RunOptions.__doc__ or "").params})
+        flag(run, name, False, {p.arg_name: p.description for p in parse_docstring(RunOptions.__doc__ or "").params})
     parser.add_argument("--recipe", type=str, default="hinton-kd", metavar="NAME", help=help_of["recipe"])
     parser.add_function_arguments(function, skip=set(roles(function)), as_group=True)
     parser.add_class_arguments(Fit, "teacher_fit", help=help_of["teacher_fit"], default=asdict(TEACHER_FIT))
     return parser
-
-
-def _flag(group: Any, name: str, default: bool, help_of: dict[str, str | None]) -> None:
-    group.add_argument(f"--{name}", action=ActionYesNo(yes_prefix="", no_prefix="no_"), default=default, help=help_of.get(name))
 
 
 def _print_rows(result: Result) -> None:
@@ -218,19 +174,11 @@ def _print_rows(result: Result) -> None:
     for column in ("updates", "samples", "time, roughly"):
         table.add_column(column, justify="right")
     for row in result.rows:
-        table.add_row(row.plan, row.stage, row.trains, row.teacher, f"{row.steps:,}", f"{row.samples:,}", _duration(row.seconds))
+        table.add_row(row.plan, row.stage, row.trains, row.teacher, f"{row.steps:,}", f"{row.samples:,}", duration(row.seconds))
     known = [row.seconds for row in result.rows]
     total = None if None in known else sum(s for s in known if s is not None)
     table.add_section()
     table.add_row(
-        "total", "", "", "", f"{sum(r.steps for r in result.rows):,}", f"{sum(r.samples for r in result.rows):,}", _duration(total)
+        "total", "", "", "", f"{sum(r.steps for r in result.rows):,}", f"{sum(r.samples for r in result.rows):,}", duration(total)
     )
     console().print(table)
-
-
-def _duration(seconds: float | None) -> str:
-    if seconds is None:
-        return "unknown"
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -38,14 +38,16 @@ class Interval:
         return self.low > 0 or self.high < 0
 
 
-def interval(values: Sequence[float], level: float = LEVEL) -> Interval:
+def interval(values: Sequence[float], level: float = LEVEL, *, step: float = 0.0) -> Interval:
     """The mean of one number a seed, with Student's interval, which holds the true mean at its level where the numbers are about normal.
 
-    Numbers that do not differ at all have an interval without a width.
+    Numbers that do not differ at all have an interval without a width, unless they are known to come in steps.
 
     Args:
         values: one a seed, at least one.
         level: how often the interval holds the true mean.
+        step: the numbers are multiples of it, as shares of n samples are of 1/n; 0 where they are not. They are then taken to spread at
+            least as rounding to steps does: few seeds often agree to the sample by chance.
 
     Raises:
         BadInput: no values, or one that is not finite.
@@ -63,24 +65,26 @@ def interval(values: Sequence[float], level: float = LEVEL) -> Interval:
     mean = math.fsum(values) / count
     if count == 1:
         return Interval(mean, -math.inf, math.inf, 1, 1.0)
-    error = math.sqrt(math.fsum((v - mean) ** 2 for v in values) / (count - 1) / count)
+    spread = max(math.fsum((v - mean) ** 2 for v in values) / (count - 1), step**2 / 12)
+    error = math.sqrt(spread / count)
     if error <= 1e-12 * max(map(abs, values)):  # what rounding leaves of equal numbers
         return Interval(mean, mean, mean, count, 1.0 if mean == 0 else 0.0)
     half = float(t.ppf((1 + level) / 2, count - 1)) * error
     return Interval(mean, mean - half, mean + half, count, 2 * float(t.sf(abs(mean) / error, count - 1)))
 
 
-def paired_interval(first: Sequence[float], second: Sequence[float], level: float = LEVEL) -> Interval:
+def paired_interval(first: Sequence[float], second: Sequence[float], level: float = LEVEL, *, step: float = 0.0) -> Interval:
     """The mean difference of two arms over the seeds that they share.
 
     Args:
         first: one number a seed.
         second: those of the same seeds, in the same order; what is given for the difference is first less second.
         level: how often the interval holds the true difference.
+        step: of the numbers of either arm; see `interval`.
 
     Raises:
         BadInput: different numbers of seeds, none, or a number that is not finite.
     """
     if len(first) != len(second):
         raise BadInput(f"paired arms need the same seeds; found {len(first)} and {len(second)} numbers")
-    return interval([a - b for a, b in zip(first, second, strict=True)], level)
+    return interval([a - b for a, b in zip(first, second, strict=True)], level, step=math.sqrt(2) * step)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -37,12 +38,15 @@ class Result:
         folder: the run folder; None after a dry run.
         report: the numbers, as in report.json; of several processes only the first one knows the times.
         rows: the table of a dry run.
+        seconds: of each training that was carried out now, by what it makes ("teacher", "baseline", "student"): all of its steps, the
+            teacher's passes and the measuring after each epoch included.
     """
 
     model: Model | None
     folder: Path | None
     report: Mapping[str, Any] = field(default_factory=dict)
     rows: list[estimate.Row] = field(default_factory=list)
+    seconds: Mapping[str, float] = field(default_factory=dict)
 
 
 def distill(
@@ -158,9 +162,9 @@ def distill(
     with noting, tracking(accelerator, plans, without_secrets(config)) as tracked:
         for label, run in runs.items():
             run.track = tracked.of(label)
-        report = _carry_out(plans, runs, teachers, studied, function, name)
+        report, seconds = _carry_out(plans, runs, teachers, studied, function, name)
         tracked.last(report)
-    return Result(product, place, report)
+    return Result(product, place, report, seconds=seconds)
 
 
 def _carry_out(
@@ -170,17 +174,20 @@ def _carry_out(
     studied: Data,
     function: Callable[..., Plan],
     name: str,
-) -> dict[str, Any]:
-    """Train what is not yet trained, plan by plan, write the models, and measure them."""
+) -> tuple[dict[str, Any], dict[str, float]]:
+    """Train what is not yet trained, plan by plan, write the models, and measure them; gives the report, and how long each plan took."""
     run, plan, product = runs["student"], plans["student"], plans["student"].product
     accelerator, options, seed, place = run.accelerator, run.options, run.seed, run.folder
     assert place is not None
+    seconds: dict[str, float] = {}
     for label, each in plans.items():
         if label == "student":
             say_before(teachers, product, studied, accelerator.device, options.quiet or not accelerator.is_main_process)
         if accelerator.is_main_process and not options.quiet:
             print(printable(f"{label}: {each.product.name}, {sum(s.updates() for s in each.parts)} updates"), file=sys.stderr)
+        start = time.perf_counter()
         train(each, runs[label])
+        seconds[label] = time.perf_counter() - start
         if accelerator.is_main_process:
             folder.write_model(place if label == "student" else place / label, each.product, studied)
     if accelerator.is_main_process:
@@ -196,7 +203,7 @@ def _carry_out(
         reporting.keep(place, findings)
         reporting.report(place)
     accelerator.wait_for_everyone()
-    return findings.report
+    return findings.report, seconds
 
 
 def _place(out: str | Path | None, name: str, options: RunOptions) -> Path:

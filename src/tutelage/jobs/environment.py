@@ -30,7 +30,7 @@ _TELLING = r"(?:token(?!i[sz])|key|secret|passw)"
 """What a name must hold for its value to be hidden; a tokenizer is none."""
 _NAME = re.compile(_TELLING, re.IGNORECASE)
 _INSIDE = re.compile(rf"([\w.-]*{_TELLING}\w*)(\s*=\s*|[\"']\s*:\s*|:\s+)(\"[^\"]*\"|'[^']*'|[^,;&\s}}\]]+)", re.IGNORECASE)
-_LOGIN = re.compile(r"(\w://)[^/\s@]+@")
+_LOGIN = re.compile(r"(\w://)[^/\s]+@")  # to the last @: a password may hold others
 
 
 def write_environment(folder: Path, seed: int) -> None:

@@ -1,84 +1,116 @@
-"""Progress of many trials: a bar on a terminal, now and then a line in a log."""
+"""What a long row of trials shows while it runs: a bar on a terminal, else a line for each; how far it is, and how long it may take."""
 
 from __future__ import annotations
 
-import contextlib
 import sys
-import time
-from collections.abc import Iterator
+from typing import Any
 
 from tutelage.errors import printable
-from tutelage.jobs.trials import Event, Outcome, Told
-
-EVERY = 10.0
-"""Seconds between lines where there is no terminal."""
+from tutelage.jobs.trials import Event, Outcome
 
 
-@contextlib.contextmanager
-def shown(title: str, total: int, *, quiet: bool = False) -> Iterator[Told]:
-    """Show how far trials have come, on stderr.
+class Progress:
+    """Hears what happens to trials, and shows it on stderr.
 
     Args:
-        title: what they are for.
-        total: how many there will be.
-        quiet: show nothing, but what fails.
-
-    Returns:
-        What hears of each trial, for `carry_out`.
+        shown: whether to show anything.
+        workers: how many run at a time.
     """
-    if sys.stderr.isatty() and not quiet:
-        with _bar(title, total) as told:
-            yield told
-    else:
-        yield _lines(title, total, quiet)
+
+    def __init__(self, shown: bool, workers: int = 1) -> None:
+        self.shown, self.workers = shown, max(1, workers)
+        self.total = self.done = self.failed = self.kept = 0
+        self.running: set[str] = set()
+        self.seconds: list[float] = []
+        self._out = sys.stderr  # trials in this process say what they say elsewhere
+        self._bar: Any = None
+        self._task: Any = None
+
+    def __enter__(self) -> Progress:
+        """Open the bar."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close it."""
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+    def part(self, name: str, total: int | None) -> None:
+        """A part begins.
+
+        Args:
+            name: of it.
+            total: trials in it, as far as that is known.
+        """
+        self.__exit__()
+        self.total = total or 0
+        self.done = self.failed = self.kept = 0
+        self.running, self.seconds = set(), []
+        if not self.shown:
+            return
+        if self._out.isatty() and self.workers > 0:
+            from rich.console import Console
+            from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+            from rich.progress import Progress as Bar
+
+            columns = (
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TimeElapsedColumn(),
+                TextColumn("{task.fields[now]}"),
+            )
+            self._bar = Bar(*columns, console=Console(file=self._out), transient=True)
+            self._bar.start()
+            self._task = self._bar.add_task(name, total=total, now="")
+        else:
+            self.say(f"{name}: {total} trials" if total else name)
+
+    def say(self, text: str) -> None:
+        """A line for people."""
+        if not self.shown:
+            return
+        if self._bar is not None:
+            self._bar.console.print(printable(text), highlight=False, markup=False)
+        else:
+            print(printable(text), file=self._out, flush=True)
+
+    def told(self, event: Event, name: str, outcome: Outcome | None) -> None:
+        """Hear of a trial; see `trials.Told`."""
+        if event == "begun":
+            self.running.add(name)
+        else:
+            self.running.discard(name)
+            self.kept += event == "kept"
+            self.done += event in ("done", "kept")
+            self.failed += event == "failed"
+            if event == "done" and outcome is not None:
+                self.seconds.append(outcome.seconds)
+        if event == "failed" and outcome is not None:
+            self.say(f"failed: {name}: {outcome.error}")
+        elif event == "done" and outcome is not None and self._bar is None:
+            self.say(f"finished: {name}, {outcome.seconds:.0f} s{self._place()}")
+        if self._bar is not None:
+            failed = f", {self.failed} failed" if self.failed else ""
+            now = f"{len(self.running)} running{failed}{self._left()}"
+            self._bar.update(self._task, completed=self.done + self.failed, now=now)
+
+    def _place(self) -> str:
+        ended = self.done + self.failed
+        return f" ({ended} of {self.total}{self._left()})" if self.total else ""
+
+    def _left(self) -> str:
+        left = self.total - self.done - self.failed
+        if not self.seconds or left <= 0:
+            return ""
+        return f", about {duration(sum(self.seconds) / len(self.seconds) * left / self.workers)} left"
 
 
-def _failure(name: str, outcome: Outcome | None) -> str:
-    return printable(f"{name} failed: {outcome.error if outcome else ''}")
-
-
-def _lines(title: str, total: int, quiet: bool) -> Told:
-    count = {"done": 0, "kept": 0, "failed": 0}
-    spoken = [time.monotonic()]
-
-    def told(event: Event, name: str, outcome: Outcome | None) -> None:
-        if event in count:
-            count[event] += 1
-        if event == "failed":
-            print(_failure(name, outcome), file=sys.stderr, flush=True)
-        ended = sum(count.values())
-        if not quiet and event in ("done", "kept") and (ended == total or time.monotonic() - spoken[0] > EVERY):
-            spoken[0] = time.monotonic()
-            print(printable(f"{title}: {ended} of {total} trials ({count['kept']} kept from before)"), file=sys.stderr, flush=True)
-
-    return told
-
-
-@contextlib.contextmanager
-def _bar(title: str, total: int) -> Iterator[Told]:
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[now]}"),
-    )
-    running: dict[str, None] = {}
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task(printable(title), total=total, now="")
-
-        def told(event: Event, name: str, outcome: Outcome | None) -> None:
-            if event == "begun":
-                running[name] = None
-            else:
-                running.pop(name, None)
-            if event == "failed":
-                progress.console.print(_failure(name, outcome), highlight=False, markup=False)
-            now = printable(", ".join(running))
-            progress.update(task, advance=event in ("done", "kept", "failed"), now=now[:60])
-
-        yield told
+def duration(seconds: float | None) -> str:
+    """Seconds in a unit that suits them."""
+    if seconds is None:
+        return "unknown"
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

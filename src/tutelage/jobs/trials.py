@@ -10,6 +10,7 @@ import contextlib
 import importlib
 import json
 import os
+import re
 import signal
 import threading
 import time
@@ -24,6 +25,11 @@ from tutelage.errors import BadInput, Interrupted, Mismatch, in_short, nearest
 from tutelage.jobs.pool import Pool
 from tutelage.training.checkpoint import write_text_atomically
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
 FORMAT = 1
 
 
@@ -36,12 +42,14 @@ class Trial:
         function: "package.module:function"; called with `folder`, where it may write, and the settings; gives a mapping of plain values.
         settings: plain values: they decide whether what is kept is still what is asked for.
         after: names of the trials whose results must be there first.
+        aside: settings that are neither compared nor written down: where things lie, and what nobody else should read.
     """
 
     name: str
     function: str
     settings: Mapping[str, Any] = field(default_factory=dict)
     after: tuple[str, ...] = ()
+    aside: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -87,21 +95,21 @@ def carry_out(
         By name, in order, how each ended; without those that were left undone.
 
     Raises:
-        BadInput: two trials of one name, or one that waits for a trial that is not there.
+        BadInput: two trials of one name, one that waits for a trial that is not there, or another process is at work in the folder.
         Mismatch: the folder holds a result of other settings under the same name.
         Interrupted: SIGINT or SIGTERM; what is finished is kept, and trials that can save themselves are told to.
     """
     _check(trials)
     folder.mkdir(parents=True, exist_ok=True)
-    ended: dict[str, Outcome] = {}
-    for trial in trials:
-        kept = _read(folder, trial)
-        if kept is not None:
-            ended[trial.name] = kept
-            told("kept", trial.name, kept)
-    waiting = [trial for trial in trials if trial.name not in ended]
-    running: dict[Future[Any], Trial] = {}
-    with _listening() as asked:
+    with alone_in(folder), listening() as asked:
+        ended: dict[str, Outcome] = {}
+        for trial in trials:
+            kept = _read(folder, trial)
+            if kept is not None:
+                ended[trial.name] = kept
+                told("kept", trial.name, kept)
+        waiting = [trial for trial in trials if trial.name not in ended]
+        running: dict[Future[Any], Trial] = {}
         while waiting or running:
             for trial in list(waiting):
                 lost = next((name for name in trial.after if name in ended and ended[name].error), None)
@@ -111,25 +119,29 @@ def carry_out(
                     told("failed", trial.name, ended[trial.name])
             late = until is not None and time.monotonic() >= until
             ready = [trial for trial in waiting if all(name in ended for name in trial.after)]
-            for trial in [] if late else ready[: pool.workers - len(running)]:
+            for trial in [] if late or asked else ready[: pool.workers - len(running)]:
                 waiting.remove(trial)
                 told("begun", trial.name, None)
-                running[pool.submit(work, trial.function, str(folder), trial.name, dict(trial.settings), pool.threads)] = trial
+                settings = {**trial.settings, **trial.aside}
+                running[pool.submit(work, trial.function, str(folder), trial.name, settings, pool.threads)] = trial
                 if asked:
                     break
-            if asked:
+            done, _ = wait(running, timeout=0 if asked else 0.2, return_when=FIRST_COMPLETED)
+            for future in done:
+                trial = running.pop(future)
+                outcome = outcome_of(future, trial.name)
+                if outcome.error is not None and asked:
+                    continue  # it was told to stop, too
+                ended[trial.name] = outcome
+                if outcome.error is None:
+                    _write(folder, trial, outcome)
+                told("failed" if outcome.error else "done", trial.name, outcome)
+            if asked and len(ended) < len(trials):
                 raise Interrupted(f"stopped with {len(ended)} of {len(trials)} trials finished; the same command goes on", asked[0])
             if late and not running:
                 for trial in waiting:
                     told("left", trial.name, None)
                 break
-            done, _ = wait(running, timeout=0.2, return_when=FIRST_COMPLETED)
-            for future in done:
-                trial = running.pop(future)
-                outcome = ended[trial.name] = _outcome(future, trial.name)
-                if outcome.error is None:
-                    _write(folder, trial, outcome)
-                told("failed" if outcome.error else "done", trial.name, outcome)
     return {trial.name: ended[trial.name] for trial in trials if trial.name in ended}
 
 
@@ -164,7 +176,7 @@ def work(function: str, folder: str, name: str, settings: Mapping[str, Any], thr
                 return {"found": dict(found), "seconds": time.perf_counter() - start}
             except Interrupted:
                 raise
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 traceback.print_exc()
                 return {"error": f"{type(error).__name__}: {in_short(error)}", "seconds": time.perf_counter() - start}
     finally:
@@ -176,13 +188,21 @@ def _function(name: str) -> Callable[..., Mapping[str, Any]]:
     return getattr(importlib.import_module(module), function)
 
 
-def _outcome(future: Future[Any], name: str) -> Outcome:
+def outcome_of(future: Future[Any], name: str) -> Outcome:
+    """What a call of `work` has come to.
+
+    Raises:
+        Interrupted: it was told to stop, in this process.
+    """
     try:
         given = future.result()
     except Interrupted:
         raise
     except (Exception, CancelledError) as error:  # the process that ran it has died
-        return Outcome(name, None, error=f"{type(error).__name__}: {in_short(error)}" if str(error) else "its process died")
+        code = getattr(error, "exitcode", None)
+        died = "its process died" if code is None else f"its process died (exit code {code}); a code of -9 is often a lack of memory"
+        said = re.sub(r"\x1b\[[0-9;]*m", "", in_short(error))  # Ray colours what it says
+        return Outcome(name, None, error=died if code is not None or not said else f"{type(error).__name__}: {said}")
     return Outcome(name, given.get("found"), given["seconds"], given.get("error"))
 
 
@@ -207,6 +227,10 @@ def _read(folder: Path, trial: Trial) -> Outcome | None:
         kept = json.loads(file.read_text())
         outcome = Outcome(**{**kept["outcome"], "name": trial.name})
         was = kept["settings"]
+        if outcome.error is not None or not (
+            isinstance(was, dict) and isinstance(outcome.found, dict) and isinstance(outcome.seconds, float)
+        ):
+            raise TypeError
     except FileNotFoundError:
         return None
     except (ValueError, KeyError, TypeError, RecursionError):
@@ -223,7 +247,27 @@ def _write(folder: Path, trial: Trial, outcome: Outcome) -> None:
 
 
 @contextlib.contextmanager
-def _listening() -> Iterator[list[int]]:
+def alone_in(folder: Path) -> Iterator[None]:
+    """Hold a folder for this process, until it ends in whatever way, so that no two write the same trials.
+
+    Raises:
+        BadInput: another process holds it.
+    """
+    if fcntl is None:  # not on Windows
+        yield
+        return
+    with (folder / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise BadInput(f"another process is at work in {folder}; wait for it, or take another folder") from None
+        except OSError:  # a file system without locks
+            pass
+        yield
+
+
+@contextlib.contextmanager
+def listening() -> Iterator[list[int]]:
     """Note SIGINT and SIGTERM; a second one stops at once."""
     heard: list[int] = []
     if threading.current_thread() is not threading.main_thread():

@@ -8,14 +8,18 @@ from __future__ import annotations
 import ast
 import importlib
 import inspect
-from collections.abc import Callable
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from tutelage.errors import BadInput, nearest
 from tutelage.training.plan import Plan
 from tutelage.usercode import function_in
+
+Range: TypeAlias = "tuple[float, float] | tuple[float, float, str]"
+"""Between what a knob is tuned: (low, high), or (low, high, "log") where ratios count."""
 
 
 @dataclass(frozen=True)
@@ -45,10 +49,16 @@ class About:
     matches: str
     needs_labels: bool
     alias: str | None
+    tune: Mapping[str, Range] = field(default_factory=dict)
 
 
 def recipe(
-    *, paper: Paper | None = None, matches: str, needs_labels: bool = False, alias: str | None = None
+    *,
+    paper: Paper | None = None,
+    matches: str,
+    needs_labels: bool = False,
+    alias: str | None = None,
+    tune: Mapping[str, Range] | None = None,
 ) -> Callable[[Callable[..., Plan]], Callable[..., Plan]]:
     """Mark a function `(teacher, student, data, *, knobs) -> Plan` as a recipe; it stays an ordinary function.
 
@@ -57,9 +67,10 @@ def recipe(
         matches: what is matched, in a word or two.
         needs_labels: whether the data must have labels.
         alias: a second name.
+        tune: knobs that are numbers, and between what `tutelage compare --tune` looks for better values.
 
     Raises:
-        BadInput: a knob without a default, or nothing before the `*`.
+        BadInput: a knob without a default, nothing before the `*`, or a range that is none or of no knob.
     """
 
     def mark(function: Callable[..., Plan]) -> Callable[..., Plan]:
@@ -70,10 +81,20 @@ def recipe(
             raise BadInput(f"recipe {function.__name__}: knob {bare[0]!r} needs a default that works")
         if len(knobs) == len(list(parameters)):
             raise BadInput(f"recipe {function.__name__} has no roles: put teacher, student, data before the *")
-        function.about = About(paper, matches, needs_labels, alias)  # type: ignore[attr-defined]
+        for name, ends in (tune or {}).items():
+            _check_range(function.__name__, name, ends, [p.name for p in knobs])
+        function.about = About(paper, matches, needs_labels, alias, dict(tune or {}))  # type: ignore[attr-defined]
         return function
 
     return mark
+
+
+def _check_range(function: str, name: str, ends: Range, known: list[str]) -> None:
+    if name not in known:
+        raise BadInput(f"recipe {function}: tune names {name!r}, which is no knob{nearest(name, known)}")
+    low, high, *how = ends
+    if not (math.isfinite(low) and math.isfinite(high) and low < high) or how not in ([], ["log"]) or (how and low <= 0):
+        raise BadInput(f'recipe {function}: tune {name}={ends!r}; expected (low, high), or (low, high, "log") above 0')
 
 
 @dataclass(frozen=True)

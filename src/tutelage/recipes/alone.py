@@ -9,7 +9,7 @@ from tutelage.signals import Model
 from tutelage.training import Fit, Learner, Plan, Stage
 
 
-@recipe(matches="labels", needs_labels=True)
+@recipe(matches="labels", needs_labels=True, tune={"label_smoothing": (0.0, 0.3)})
 def alone(student: Model, data: Data, *, label_smoothing: float = 0.0, fit: Fit = Fit(epochs=30)) -> Plan:
     """Train a model on labels alone, without a teacher.
 

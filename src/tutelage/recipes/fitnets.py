@@ -19,7 +19,12 @@ PAPER = Paper(
 )
 
 
-@recipe(paper=PAPER, matches="features, then logits", needs_labels=True)
+@recipe(
+    paper=PAPER,
+    matches="features, then logits",
+    needs_labels=True,
+    tune={"temperature": (1.0, 20.0, "log"), "start": (1.0, 16.0, "log")},
+)
 def fitnets(
     teacher: Teacher,
     student: Model,

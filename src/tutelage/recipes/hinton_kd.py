@@ -19,7 +19,7 @@ PAPER = Paper(
 )
 
 
-@recipe(paper=PAPER, matches="logits", alias="kd")
+@recipe(paper=PAPER, matches="logits", alias="kd", tune={"temperature": (1.0, 20.0, "log"), "alpha": (0.1, 1.0)})
 def hinton_kd(
     teacher: Teacher, student: Model, data: Data, *, temperature: float = 4.0, alpha: float = 0.9, fit: Fit = Fit(epochs=30)
 ) -> Plan:

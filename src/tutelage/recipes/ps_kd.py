@@ -20,7 +20,7 @@ PAPER = Paper(
 )
 
 
-@recipe(paper=PAPER, matches="the student's own past", needs_labels=True)
+@recipe(paper=PAPER, matches="the student's own past", needs_labels=True, tune={"alpha": (0.3, 1.0)})
 def ps_kd(student: Model, data: Data, *, alpha: float = 0.8, fit: Fit = Fit(epochs=30)) -> Plan:
     """Train a model on a mixture of each label and what the model itself said of the sample an epoch before.
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy.stats import t
 
-from tutelage.errors import BadInput, MissingFile
+from tutelage.errors import BadInput, Failed, MissingFile
 from tutelage.jobs.pool import pool
 from tutelage.reproductions.harness import drive, replay, results, store
 from tutelage.reproductions.harness.reproduce import check_recorded, foreseen, reproduce
@@ -153,7 +153,7 @@ def test_time_that_is_up_keeps_what_is_done(claim):
 
 def test_a_trial_that_fails_is_named_with_its_log(claim):
     drive.Path(claim).write_text(CLAIM.replace("    predictions=[", "    measured=lambda made: 1 / 0,\n    predictions=["))
-    with pytest.raises(drive.Failed, match=r"alone-try-0-seed-1000 first: ZeroDivisionError.*its log is"):
+    with pytest.raises(Failed, match=r"alone-try-0-seed-1000 first: ZeroDivisionError.*its log is"):
         reproduce(claim, workers=0, quiet=True)
 
 

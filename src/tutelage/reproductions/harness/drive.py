@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tutelage.errors import BadInput, TutelageError
+from tutelage.errors import BadInput, Failed, TutelageError
 from tutelage.jobs import models
 from tutelage.jobs.pool import Pool
-from tutelage.jobs.trials import Outcome, Told, Trial, carry_out
+from tutelage.jobs.progress import Progress
+from tutelage.jobs.trials import Outcome, Trial, carry_out
 from tutelage.reproductions import load
 from tutelage.reproductions.harness import store
 from tutelage.reproductions.harness.design import Arm, Reproduction
@@ -25,12 +26,6 @@ TUNING = 1000
 
 class Unfinished(TutelageError, RuntimeError):
     """Time was up before all trials were done; what is done is kept."""
-
-    exit_code = 1
-
-
-class Failed(TutelageError, RuntimeError):
-    """Trials failed, so that there is nothing to compare."""
 
     exit_code = 1
 
@@ -54,14 +49,14 @@ class Carried:
     seconds: float
 
 
-def carried(name: str, pool: Pool, *, seeds: int | None = None, told: Told = lambda *_: None, until: float | None = None) -> Carried:
+def carried(name: str, pool: Pool, *, seeds: int | None = None, shown: Progress | None = None, until: float | None = None) -> Carried:
     """Carry out all of a reproduction that is not yet done.
 
     Args:
         name: of the reproduction, or its file.
         pool: what runs the trials.
         seeds: compare only so many; default: as the claim states.
-        told: hears of each trial.
+        shown: hears of each trial.
         until: see `carry_out`.
 
     Raises:
@@ -75,15 +70,15 @@ def carried(name: str, pool: Pool, *, seeds: int | None = None, told: Told = lam
     count = claim.seeds if seeds is None else seeds
     if not 2 <= count <= TUNING:
         raise BadInput(f"seeds={count}: expected 2 to {TUNING}")
-    place = folder_of(name)
+    place, show = folder_of(name), shown or Progress(False)
     total = 0.0
     tuned: dict[str, dict[str, Any]] = {}
     if claim.tuned:
-        outcomes = _all(tuning_trials(name, claim), place, pool, told, until)
+        outcomes = _all("tuning", tuning_trials(name, claim), place, pool, show, until)
         total += sum(o.seconds for o in outcomes.values())
         tuned = {arm: _chosen(arm, each.tries, outcomes, claim.tuning_seeds) for arm, each in claim.arms.items() if each.tries}
     chosen = {arm: said["chosen"] for arm, said in tuned.items()}
-    outcomes = _all(arm_trials(name, claim, range(count), chosen), place, pool, told, until)
+    outcomes = _all("arms", arm_trials(name, claim, range(count), chosen), place, pool, show, until)
     total += sum(o.seconds for o in outcomes.values())
     found = {arm: [dict(outcomes[f"{arm}-seed-{s}"].found or {}) for s in range(count)] for arm in map(_file, claim.arms)}
     return Carried(claim, range(count), {arm: found[_file(arm)] for arm in claim.arms}, tuned, total)
@@ -165,8 +160,9 @@ def _file(name: str) -> str:
     return "".join(c if c.isalnum() or c in "-_+." else "-" for c in name)
 
 
-def _all(trials: Sequence[Trial], place: Path, pool: Pool, told: Told, until: float | None) -> dict[str, Outcome]:
-    outcomes = carry_out(trials, place, pool, told=told, until=until)
+def _all(part: str, trials: Sequence[Trial], place: Path, pool: Pool, shown: Progress, until: float | None) -> dict[str, Outcome]:
+    shown.part(part, len(trials))
+    outcomes = carry_out(trials, place, pool, told=shown.told, until=until)
     lost = [o for o in outcomes.values() if o.error]
     if lost:
         first = next((o for o in lost if "which failed" not in str(o.error)), lost[0])

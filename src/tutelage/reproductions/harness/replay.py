@@ -12,12 +12,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tutelage.errors import TutelageError
+from tutelage.errors import Failed, TutelageError
 from tutelage.jobs.pool import Pool
-from tutelage.jobs.trials import Told, carry_out
+from tutelage.jobs.progress import Progress
+from tutelage.jobs.trials import carry_out
 from tutelage.reproductions import load
 from tutelage.reproductions.harness.design import Reproduction
-from tutelage.reproductions.harness.drive import Failed, arm_trials
+from tutelage.reproductions.harness.drive import arm_trials
 
 TOLERANCE = 1e-3
 """Of losses and nats, relative: other processors add in another order, and a few updates carry that on."""
@@ -32,30 +33,32 @@ class Differs(TutelageError, RuntimeError):
     exit_code = 1
 
 
-def prefix(name: str, pool: Pool, chosen: Mapping[str, int], told: Told = lambda *_: None) -> dict[str, Any]:
+def prefix(name: str, pool: Pool, chosen: Mapping[str, int], shown: Progress | None = None) -> dict[str, Any]:
     """The beginning of one seed.
 
     Args:
         name: of the reproduction.
         pool: what runs it.
         chosen: by arm, which of its tries; 0 where it is not said.
-        told: hears of each trial.
+        shown: hears of each trial.
 
     Returns:
         `seed`, `updates` of each stage, `chosen`, and `trials`: by name the `losses` by stage and term, and for arms `numbers`.
     """
     claim = load(name)
     picked = {arm: chosen.get(arm, 0) for arm, each in claim.arms.items() if each.tries}
+    trials, show = arm_trials(name, claim, [SEED], picked, limit=claim.prefix), shown or Progress(False)
+    show.part("the first updates", len(trials))
     with tempfile.TemporaryDirectory() as folder:
-        outcomes = carry_out(arm_trials(name, claim, [SEED], picked, limit=claim.prefix), Path(folder), pool, told=told)
+        outcomes = carry_out(trials, Path(folder), pool, told=show.told)
     lost = [o for o in outcomes.values() if o.error]
     if lost:
         raise Failed(f"the prefix cannot be replayed: {lost[0].name}: {lost[0].error}")
-    trials = {n: {k: v for k, v in (o.found or {}).items() if k in ("losses", "numbers")} for n, o in outcomes.items()}
-    return {"seed": SEED, "updates": claim.prefix, "chosen": picked, "tolerance": TOLERANCE, "trials": trials}
+    found = {n: {k: v for k, v in (o.found or {}).items() if k in ("losses", "numbers")} for n, o in outcomes.items()}
+    return {"seed": SEED, "updates": claim.prefix, "chosen": picked, "tolerance": TOLERANCE, "trials": found}
 
 
-def check(name: str, recorded: Mapping[str, Any], pool: Pool, told: Told = lambda *_: None) -> int:
+def check(name: str, recorded: Mapping[str, Any], pool: Pool) -> int:
     """Replay a recorded prefix.
 
     Returns:
@@ -68,7 +71,7 @@ def check(name: str, recorded: Mapping[str, Any], pool: Pool, told: Told = lambd
     was = recorded["prefix"]
     if was["updates"] != claim.prefix or set(recorded["arms"]) != set(claim.arms):
         raise Differs(f"{name} was changed after it was measured; measure it again: tutelage reproduce {name}")
-    now = prefix(name, pool, was["chosen"], told)
+    now = prefix(name, pool, was["chosen"])
     differing = compared(was["trials"], now["trials"])
     if differing:
         first = differing[0]

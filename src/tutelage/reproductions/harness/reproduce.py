@@ -10,7 +10,7 @@ from typing import Any
 
 from tutelage.errors import BadInput
 from tutelage.jobs.pool import Pool, pool
-from tutelage.jobs.progress import shown
+from tutelage.jobs.progress import Progress
 from tutelage.jobs.trials import finished
 from tutelage.reproductions import RESULTS, load
 from tutelage.reproductions.harness import drive, replay, results
@@ -53,16 +53,15 @@ def reproduce(
         raise BadInput(
             "--seeds changes what the claim states, so its result does not belong with the others; say where it goes: --out FILE"
         )
-    claim = load(name)
+    load(name)
     file = default_out(name) if out is None else Path(out)
     if file.suffix != ".json" or file.is_dir():
         raise BadInput(f"--out {file}: expected a file that ends in .json")
-    total = len(drive.tuning_trials(name, claim)) + len(drive.arm_trials(name, claim, range(seeds or claim.seeds), {}))
-    with _opened(engine, workers, address) as running, shown(name, total, quiet=quiet) as told:
-        carried = drive.carried(name, running, seeds=seeds, told=told, until=until)
+    with _opened(engine, workers, address) as running, Progress(not quiet, running.workers) as shown:
+        carried = drive.carried(name, running, seeds=seeds, shown=shown, until=until)
         found = results.results(name, carried, THREADS)
         chosen = {arm: said["chosen"] for arm, said in carried.tuned.items()}
-        found["prefix"] = replay.prefix(name, running, chosen)
+        found["prefix"] = replay.prefix(name, running, chosen, shown)
     results.write(found, file)
     return found, file
 
