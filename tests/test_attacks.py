@@ -131,6 +131,32 @@ def test_no_yaml_runs_code(attack, key, run, evil, canary, tmp_path):
         called(words)
 
 
+@pytest.mark.parametrize("key", ["seeds", "recipes", "teacher_fit", "student"])
+@pytest.mark.parametrize("attack", YAMLS)
+def test_no_yaml_of_a_comparison_runs_code(attack, key, evil, canary, tmp_path):
+    """The folder of a comparison is gone on with by its config, too."""
+    sent = tmp_path / "sent"
+    sent.mkdir()
+    text = YAMLS[attack].format(key=key, canary=canary, evil=evil)
+    others = {"student": "mlp:width=2", "seeds": 1}
+    (sent / "config.yaml").write_text(yaml.safe_dump({k: v for k, v in others.items() if k != key}) + text)
+    for how in (["--resume", sent], ["--config", sent / "config.yaml"]):
+        called(["compare", *how, "--dry-run"])
+
+
+def test_a_comparison_with_a_link_out_of_it_is_not_gone_on_with(tmp_path):
+    """What is written into a training's folder would be written there."""
+    sent, outside = tmp_path / "sent", tmp_path / "outside"
+    (sent / "trials").mkdir(parents=True)
+    outside.mkdir()
+    (sent / "config.yaml").write_text("student: mlp:width=2\nseeds: 1\nrecipes: [alone]\nupdates: 2\n")
+    (sent / "trials" / "alone-seed-0").symlink_to(outside)
+    code, said = called(["compare", "--resume", sent, "--workers", "0", "--quiet"])
+    assert code == 2
+    assert "is a link that leads out" in said
+    assert list(outside.iterdir()) == []
+
+
 @pytest.mark.parametrize("kind", ["Any", "Callable", "Distance", "nn.Module"])
 @pytest.mark.parametrize("attack", [a for a in YAMLS if "{key}" in YAMLS[a]])
 def test_no_yaml_runs_code_through_the_knobs_of_a_users_recipe(kind, attack, evil, canary, tmp_path):

@@ -51,6 +51,9 @@ def run(words: Sequence[str]) -> int:
         settings = read_config(Path(resumed))
         refuse_another_job(settings, resumed)
     refuse_typed(settings)
+    recipes = settings.get("recipes")
+    if recipes is not None and not (isinstance(recipes, list) and all(isinstance(each, str) for each in recipes)):
+        raise BadInput(f"recipes: expected a list of names, found {type(recipes).__name__}")  # the parser breaks on others
     rest, changes = data_options(without(words, "resume"))
     given = _parser().read([*(["--config", str(Path(resumed) / "config.yaml")] if resumed else []), *rest])
     given.pop("config", None)
