@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from tutelage.jobs import compare as comparing
 from tutelage.jobs import trainings
 
 WORDS = ["--teacher", "mlp:width=4,depth=1", "--train-teacher", "--teacher-fit.steps", "5", "--student", "mlp:width=2,depth=1"]
+DRAW = comparing.write_page
 WORDS += ["--recipes", "hinton-kd", "--seeds", "2", "--updates", "6", "--workers", "0", "--threads", "1"]
 
 
@@ -50,6 +52,17 @@ def test_the_table_the_answer_and_where_everything_is(done, capsys):
     assert f"{mean['mean'] * 100:.2f} % ({mean['low'] * 100:.2f} to {mean['high'] * 100:.2f})" in out
     assert "trainings: 4 trials" in err
     assert "trainings" not in out
+
+
+def test_the_page_says_what_the_table_says(done):
+    """The page is drawn from the file, for a real comparison."""
+    found = json.loads((done / "compare.json").read_text())
+    DRAW(done, found)
+    page = html.unescape((done / "compare.html").read_text())
+    assert found["said"] in page.replace("\u2212", "-").replace("\u00a0", " ")
+    for name, result in found["results"].items():
+        assert name in page
+        assert f"{result['test']['accuracy']['mean'] * 100:.2f} %" in page.replace("\u00a0", " ")
 
 
 def test_progress_goes_to_stderr_a_line_for_each_training(tmp_path, capsys):
