@@ -17,8 +17,8 @@ from typing import Any
 import numerals
 from tutelage.errors import BadInput
 from tutelage.reproductions import RESULTS
-from tutelage.reproductions.harness.predictions import VERDICTS, together
 from tutelage.reproductions.harness.results import FORMAT
+from tutelage.reproductions.harness.verdicts import VERDICTS, together
 
 KINDS = ("difference", "non-inferior", "level", "trend", "rank")
 

@@ -11,7 +11,7 @@ import yaml
 
 from tutelage.cli.main import main
 from tutelage.jobs import compare as comparing
-from tutelage.jobs import trainings
+from tutelage.jobs.comparison import trainings
 
 WORDS = ["--teacher", "mlp:width=4,depth=1", "--train-teacher", "--teacher-fit.steps", "5", "--student", "mlp:width=2,depth=1"]
 DRAW = comparing.write_page

@@ -17,8 +17,8 @@ import yaml
 import tutelage
 from tutelage.errors import BadInput, Failed, Interrupted, Mismatch
 from tutelage.jobs import compare as comparing
-from tutelage.jobs import trainings
 from tutelage.jobs.compare import compare
+from tutelage.jobs.comparison import trainings
 from tutelage.jobs.progress import Progress
 from tutelage.jobs.runs import runs
 from tutelage.recipes.alone import alone
@@ -299,7 +299,7 @@ def test_minutes_are_turned_into_updates_by_a_measured_speed_that_is_kept(tmp_pa
         each, whole = speed["stages"][{"alone": "train"}.get(name, "distil")], 0.02 * 60
         epoch = 899 / 64
         assert updates * each + updates / epoch * speed["validation"] == pytest.approx(whole, abs=each + speed["validation"])
-    monkeypatch.setattr("tutelage.jobs.budget.probe", None)
+    monkeypatch.setattr("tutelage.jobs.comparison.budget.probe", None)
     again = compared(tmp_path / "out", minutes=0.02, updates=None, seeds=1, resume=True).found
     assert {n: r["updates"] for n, r in again["results"].items()} == {n: r["updates"] for n, r in found["results"].items()}
 

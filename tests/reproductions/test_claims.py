@@ -14,9 +14,9 @@ from tutelage.recipes import listing as recipes
 from tutelage.recipes import load as recipe
 from tutelage.reproductions import RESULTS, listing, load
 from tutelage.reproductions.harness.drive import check_equal
-from tutelage.reproductions.harness.predictions import together
 from tutelage.reproductions.harness.results import read
 from tutelage.reproductions.harness.trial import knobs
+from tutelage.reproductions.harness.verdicts import together
 
 MEASURED = [name for name in listing() if (RESULTS / f"{name}.json").is_file()]
 

@@ -17,9 +17,10 @@ from typing import Any
 
 from tutelage.data import Data
 from tutelage.errors import BadInput, Interrupted
-from tutelage.jobs import contest, estimate, folder, models, pool, sources, storages, tuning
-from tutelage.jobs.budget import updates_of
-from tutelage.jobs.contenders import Contender, contenders, rehearsed
+from tutelage.jobs import estimate, folder, models, pool, sources
+from tutelage.jobs.comparison import contest, storages, tuning
+from tutelage.jobs.comparison.budget import updates_of
+from tutelage.jobs.comparison.contenders import Contender, contenders, rehearsed
 from tutelage.jobs.progress import Progress
 from tutelage.jobs.settings import plain
 from tutelage.recipes.alone import alone

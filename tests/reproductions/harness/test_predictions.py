@@ -13,16 +13,14 @@ from scipy.stats import spearmanr
 from tutelage.errors import BadInput
 from tutelage.evaluation.seeds import Interval, interval
 from tutelage.reproductions.harness.predictions import (
-    VERDICTS,
     Difference,
     Level,
     NonInferior,
     RankCorrelation,
     Trend,
-    judged,
     of,
-    together,
 )
+from tutelage.reproductions.harness.verdicts import VERDICTS, judged, together
 
 NUMBERS = {
     "ours": {"accuracy": [0.8, 0.9, 0.7], "ece": [0.02, 0.03, 0.04]},

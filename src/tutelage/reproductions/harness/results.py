@@ -20,8 +20,9 @@ from tutelage.evaluation import processor
 from tutelage.evaluation.seeds import interval
 from tutelage.jobs.settings import plain
 from tutelage.reproductions.harness.drive import Carried
-from tutelage.reproductions.harness.predictions import VERDICTS, Numbers, together
+from tutelage.reproductions.harness.predictions import Numbers
 from tutelage.reproductions.harness.trial import knobs
+from tutelage.reproductions.harness.verdicts import VERDICTS, together
 from tutelage.training.checkpoint import write_text_atomically
 
 FORMAT = 1

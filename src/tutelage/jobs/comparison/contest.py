@@ -14,18 +14,22 @@ import torch
 from tutelage.data import Data
 from tutelage.errors import BadInput, Failed
 from tutelage.evaluation import processor
-from tutelage.jobs import budget, pool, ranking, tuning
-from tutelage.jobs.contenders import Contender, refused, some_of
+from tutelage.jobs import pool
+from tutelage.jobs.comparison import budget, ranking, tuning
+from tutelage.jobs.comparison.contenders import Contender, refused, some_of
+from tutelage.jobs.comparison.trainings import chosen_split, sound
 from tutelage.jobs.environment import environment
 from tutelage.jobs.measurement import class_names, last_split
 from tutelage.jobs.progress import Progress
 from tutelage.jobs.settings import plain
-from tutelage.jobs.trainings import chosen_split, sound
 from tutelage.jobs.trials import Outcome, Trial, carry_out
 from tutelage.training import Fit
 
 FORMAT = 1
 """Of compare.json."""
+
+ROOM = __name__.rpartition(".")[0]
+"""Where the functions of trials are."""
 
 Scaled = tuple[list[Contender], dict[str, dict[str, Any]], list[dict[str, str]]]
 """Contenders that can keep a budget, the knobs with which they do, and the others, with the reason."""
@@ -112,7 +116,7 @@ def train_teacher(task: Task, fit: Fit, engaged: pool.Pool, shown: Progress) -> 
         Failed: it could not be trained.
     """
     settings = {"model": task.roles["teacher"], "data": task.data, "fit": plain(fit), "seed": task.seed}
-    trial = Trial("teacher", "tutelage.jobs.trainings:teacher", settings, aside={"trust_code": task.trust_code})
+    trial = Trial("teacher", f"{ROOM}.trainings:teacher", settings, aside={"trust_code": task.trust_code})
     shown.part("teacher", 1)
     outcome = carry_out([trial], task.place, engaged, told=shown.told)["teacher"]
     if outcome.error is not None:
@@ -147,7 +151,7 @@ def at_speed(task: Task, found: list[Contender], seconds: float, engaged: pool.P
         As `budgeted`, and how long the measuring took.
     """
     trials = {
-        each.name: Trial(each.slug, "tutelage.jobs.budget:probe", task.training(each, each.knobs, task.seed), aside=task.aside(each))
+        each.name: Trial(each.slug, f"{ROOM}.budget:probe", task.training(each, each.knobs, task.seed), aside=task.aside(each))
         for each in found
     }
     shown.part("measuring speeds", len(trials))
@@ -199,7 +203,12 @@ def train_all(
 ) -> dict[str, Outcome]:
     """Each recipe with each seed, by the trial's name; seed after seed, so that recipes are level wherever it is stopped."""
     trials = [
-        Trial(_trial(each, seed), "tutelage.jobs.trainings:student", task.training(each, knobs[each.name], seed), aside=task.aside(each))
+        Trial(
+            _trial(each, seed),
+            f"{ROOM}.trainings:student",
+            task.training(each, knobs[each.name], seed),
+            aside=task.aside(each),
+        )
         for seed in task.all_seeds
         for each in found
     ]

@@ -9,7 +9,7 @@ import torch
 
 from tutelage.data import Data, Table
 from tutelage.errors import BadInput, MissingFile
-from tutelage.jobs.contenders import contenders, rehearsed
+from tutelage.jobs.comparison.contenders import contenders, rehearsed
 from tutelage.jobs.sources import data_from
 
 PAIR = {"teacher": "cnn:width=2,depth=2", "student": "cnn:width=2,depth=2"}

@@ -10,9 +10,9 @@ import pytest
 pytest.importorskip("optuna")
 
 from tutelage.errors import BadInput, Interrupted
-from tutelage.jobs import storages, tuning
-from tutelage.jobs.budget import scaled, updates_of
-from tutelage.jobs.contenders import contenders
+from tutelage.jobs.comparison import storages, tuning
+from tutelage.jobs.comparison.budget import scaled, updates_of
+from tutelage.jobs.comparison.contenders import contenders
 from tutelage.jobs.pool import pool
 from tutelage.jobs.sources import data_from
 

@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 
 from tutelage.errors import BadInput
-from tutelage.jobs.budget import Speed, probe, scaled, updates_of
-from tutelage.jobs.contenders import contenders
+from tutelage.jobs.comparison.budget import Speed, probe, scaled, updates_of
+from tutelage.jobs.comparison.contenders import contenders
 from tutelage.jobs.sources import data_from
 from tutelage.training import Fit
 

@@ -135,7 +135,7 @@ def probe(folder: Path, **training: Any) -> dict[str, Any]:
     Returns:
         What `Speed` takes.
     """
-    from tutelage.jobs.trainings import prepared
+    from tutelage.jobs.comparison.trainings import prepared
 
     ready = prepared(**{**training, "knobs": _short(training["knobs"])})
     watches = {part.name: Stopwatch() for part in ready.plan.parts}

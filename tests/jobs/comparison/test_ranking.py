@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tutelage.jobs import ranking
+from tutelage.jobs.comparison import ranking
 
 SAMPLES = 360
 

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from tutelage.errors import Interrupted, NotFinite
-from tutelage.jobs.budget import Stopwatch
-from tutelage.jobs.contenders import Contender
+from tutelage.jobs.comparison.budget import Stopwatch
+from tutelage.jobs.comparison.contenders import Contender
+from tutelage.jobs.comparison.storages import opened, unusable
 from tutelage.jobs.pool import Pool
 from tutelage.jobs.settings import chosen_knobs
-from tutelage.jobs.storages import opened, unusable
 from tutelage.jobs.trials import Told, alone_in, listening, outcome_of, work
 from tutelage.randomness import derive
 from tutelage.training import Fit, Run, RunOptions, train
@@ -234,7 +234,7 @@ def attempt(folder: Path, *, study: str, trial: int, metric: str, storage: str |
     """
     import optuna
 
-    from tutelage.jobs.trainings import numbers_of, prepared
+    from tutelage.jobs.comparison.trainings import numbers_of, prepared
 
     kept = optuna.load_study(study_name=study, storage=opened(storage, folder.parent), pruner=_pruner(updates))
     reported = optuna.trial.Trial(kept, trial)
