@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from torch import Tensor, nn
 
 from tutelage.errors import BadInput
+from tutelage.students.convolution import he_normal
 from tutelage.students.takes import takes
 
 
@@ -35,7 +38,15 @@ class Cnn(nn.Module):
 
 @takes("images")
 def cnn(
-    *, classes: int = 10, channels: int = 1, width: int = 32, depth: int = 4, pools: int = 1, norm: bool = True, grow: int = 2
+    *,
+    classes: int = 10,
+    channels: int = 1,
+    width: int = 32,
+    depth: int = 4,
+    pools: int = 1,
+    norm: bool = True,
+    grow: int = 2,
+    init: Literal["torch", "he"] = "torch",
 ) -> nn.Module:
     """A plain convolutional classifier for images from 8x8.
 
@@ -47,10 +58,17 @@ def cnn(
         pools: number of 2x2 poolings, below `depth`.
         norm: batch norm after each convolution.
         grow: how many times as wide it is after each pooling.
+        init: first weights of the convolutions: torch's own, or he, of variance 2 / fan-in, with which a deep net without batch norm keeps
+            the size of its signals.
 
     Raises:
-        BadInput: a size below 1, or no block left after a pooling.
+        BadInput: a size below 1, no block left after a pooling, or unknown first weights.
     """
     if min(classes, channels, width, depth, grow) < 1 or not 0 <= pools < depth:
         raise BadInput(f"cnn(width={width}, depth={depth}, pools={pools}, grow={grow}): sizes must be at least 1, and pools below depth")
-    return Cnn(channels, classes, width, depth, pools, norm, grow)
+    if init not in ("torch", "he"):
+        raise BadInput(f"cnn(init={init!r}): expected torch or he")
+    made = Cnn(channels, classes, width, depth, pools, norm, grow)
+    if init == "he":
+        he_normal(made)
+    return made
