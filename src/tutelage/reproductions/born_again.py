@@ -61,5 +61,5 @@ REPRODUCTION = Reproduction(
     ],
     reported=("accuracy", "ensemble accuracy", "nll", "ece"),
     seeds=10,
-    minutes=10,
+    minutes=15,
 )

@@ -84,5 +84,5 @@ REPRODUCTION = Reproduction(
         ),
     ],
     seeds=8,
-    minutes=15,
+    minutes=18,
 )
