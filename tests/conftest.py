@@ -44,6 +44,16 @@ def no_page(monkeypatch):
     monkeypatch.setattr("tutelage.jobs.report.render", lambda contents: "")
 
 
+@pytest.fixture(scope="module")
+def cheap_comparisons():
+    """No time spent on the pages and the timing of comparisons."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tutelage.jobs.report.render", lambda contents: "")
+        patch.setattr("tutelage.evaluation.cost.SECONDS", 0.0)
+        patch.setattr("tutelage.jobs.compare.write_page", lambda place, found: None)
+        yield
+
+
 @pytest.fixture(autouse=True)
 def _fresh_accelerator():
     """Accelerate keeps one state per process; tests ask for different precisions."""

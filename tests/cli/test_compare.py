@@ -18,18 +18,11 @@ DRAW = comparing.write_page
 WORDS += ["--recipes", "hinton-kd", "--seeds", "2", "--updates", "6", "--workers", "0", "--threads", "1"]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _cheap():
-    """No time spent on pages and on timing."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("tutelage.jobs.report.render", lambda contents: "")
-        patch.setattr("tutelage.evaluation.cost.SECONDS", 0.0)
-        patch.setattr(comparing, "write_page", lambda place, found: None)
-        yield
+pytestmark = pytest.mark.usefixtures("cheap_comparisons")
 
 
 @pytest.fixture(scope="module")
-def done(tmp_path_factory) -> Path:
+def done(tmp_path_factory, cheap_comparisons) -> Path:
     """A finished comparison."""
     out = tmp_path_factory.mktemp("runs") / "which"
     assert main(["compare", *WORDS, "--quiet", "--out", str(out)]) == 0

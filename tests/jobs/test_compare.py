@@ -16,7 +16,6 @@ import yaml
 
 import tutelage
 from tutelage.errors import BadInput, Failed, Interrupted, Mismatch
-from tutelage.jobs import compare as comparing
 from tutelage.jobs.compare import compare
 from tutelage.jobs.comparison import trainings
 from tutelage.jobs.progress import Progress
@@ -34,18 +33,11 @@ def compared(out: Path, recipes: list[str] | None = TWO, **more):
     return compare(**settings)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _cheap():
-    """No time spent on pages and on timing."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("tutelage.jobs.report.render", lambda contents: "")
-        patch.setattr("tutelage.evaluation.cost.SECONDS", 0.0)
-        patch.setattr(comparing, "write_page", lambda place, found: None)
-        yield
+pytestmark = pytest.mark.usefixtures("cheap_comparisons")
 
 
 @pytest.fixture(scope="module")
-def done(tmp_path_factory):
+def done(tmp_path_factory, cheap_comparisons):
     """A finished comparison of all recipes."""
     out = tmp_path_factory.mktemp("runs") / "which"
     return compared(out, None)
