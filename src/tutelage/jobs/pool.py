@@ -108,6 +108,11 @@ def _at(folder: str, function: Callable[..., Any], *arguments: Any) -> Any:
     return function(*arguments)
 
 
+def cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def check(engine: str, workers: int | None, *, threads: int | None = None, address: str | None = None) -> None:
     """Refuse what `pool` would refuse, before anything long.
 
@@ -144,13 +149,12 @@ def pool(
         BadInput: an engine that is not known, numbers out of range, Ray is not installed, or its cluster cannot be reached.
     """
     check(engine, workers, threads=threads, address=address)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if engine == "ray":
         with _ray(workers, threads, address) as found:
             yield found
         return
-    count = max(1, cores // 2) if workers is None else workers
-    share = threads or max(1, cores // max(1, count))
+    count = max(1, cores() // 2) if workers is None else workers
+    share = threads or max(1, cores() // max(1, count))
     if count == 0:
         yield _Here(share)
         return

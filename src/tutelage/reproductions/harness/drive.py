@@ -80,8 +80,8 @@ def carried(name: str, pool: Pool, *, seeds: int | None = None, shown: Progress 
     chosen = {arm: said["chosen"] for arm, said in tuned.items()}
     outcomes = _all("arms", arm_trials(name, claim, range(count), chosen), place, pool, show, until)
     total += sum(o.seconds for o in outcomes.values())
-    found = {arm: [dict(outcomes[f"{arm}-seed-{s}"].found or {}) for s in range(count)] for arm in map(_file, claim.arms)}
-    return Carried(claim, range(count), {arm: found[_file(arm)] for arm in claim.arms}, tuned, total)
+    found = {arm: [dict(outcomes[f"{_file(arm)}-seed-{s}"].found or {}) for s in range(count)] for arm in claim.arms}
+    return Carried(claim, range(count), found, tuned, total)
 
 
 def folder_of(name: str) -> Path:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 from tutelage.errors import BadInput
-from tutelage.jobs.pool import Pool, pool
+from tutelage.jobs.pool import Pool, cores, pool
 from tutelage.jobs.progress import Progress
-from tutelage.jobs.trials import finished
 from tutelage.reproductions import RESULTS, load
 from tutelage.reproductions.harness import drive, replay, results
 
@@ -106,15 +103,14 @@ def foreseen(name: str, seeds: int | None = None) -> tuple[list[tuple[str, str, 
     count = seeds or claim.seeds
     tuning, compared = drive.tuning_trials(name, claim), drive.arm_trials(name, claim, range(count), {})
     place = drive.folder_of(name)
-    done = {*finished(tuning, place)}
-    names = {path.stem for path in place.glob("*.json")} if place.is_dir() else set()
+    done = {path.stem for path in place.glob("*.json")}
     rows = []
     for kind, things in (("fixture", claim.fixtures), ("arm", claim.arms)):
         for what, arm in things.items():
             own = [t.name for t in [*tuning, *compared] if (t.settings["kind"], t.settings["name"]) == (kind, what)]
             recipe = arm.recipe if isinstance(arm.recipe, str) else arm.recipe.__name__ if arm.recipe else "measured as it is"
             updates = 0 if arm.recipe is None else drive.updates_of(claim, arm)
-            rows.append((f"{what} ({kind})", recipe, updates, len(own), sum(n in done or n in names for n in own)))
+            rows.append((f"{what} ({kind})", recipe, updates, len(own), sum(n in done for n in own)))
     return rows, claim.minutes * count / claim.seeds
 
 
@@ -126,9 +122,6 @@ def default_out(name: str) -> Path:
     return (RESULTS if checkout else Path("runs") / "reproductions") / f"{name.replace('_', '-')}.json"
 
 
-@contextmanager
-def _opened(engine: str, workers: int | None, address: str | None) -> Iterator[Pool]:
-    cores: Sequence[int] | set[int] = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
-    count = len(cores) if workers is None and engine == "processes" else workers
-    with pool(engine, count, threads=THREADS, address=address) as running:
-        yield running
+def _opened(engine: str, workers: int | None, address: str | None) -> AbstractContextManager[Pool]:
+    count = cores() if workers is None and engine == "processes" else workers
+    return pool(engine, count, threads=THREADS, address=address)

@@ -6,8 +6,11 @@ import inspect
 import json
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from tutelage.data import Data
 from tutelage.evaluation import measure, predict
@@ -52,13 +55,14 @@ def trial(
     arm = claim.arms[name]
     data = (arm.data or claim.data)(seed)
     teacher = _handle(claim, arm, seed, limit)
+    seen = _some(data, limit)
     if arm.recipe is None:
         assert teacher is not None
-        return {"numbers": _measured(claim, Made(teacher, data, _shown(teacher, data, limit), None, None), limit), "updates": 0}
+        return {"numbers": _measured(claim, seen, teacher), "updates": 0}
     plan = planned(arm, data, teacher, seed, tried)
     losses, seconds = _trained(plan, seed, limit)
     found: dict[str, Any] = {"updates": plan.updates(plan.product), "seconds": seconds}
-    found["numbers"] = _measured(claim, Made(plan.product, data, _shown(plan.product, data, limit), plan, teacher), limit)
+    found["numbers"] = _measured(claim, seen, plan.product, plan, teacher)
     if data.validation is not None and limit is None:
         found["validation"] = measure(predict(plan.product, data.validation))["accuracy"]
     return {**found, "losses": losses} if limit is not None else found
@@ -145,22 +149,14 @@ def _handle(claim: Reproduction, arm: Arm, seed: int, limit: int | None) -> Mode
     return models.model_from(spec, "teacher", data=(made.data or claim.data)(seed), seed=0)
 
 
-def _shown(product: Model, data: Data, limit: int | None) -> Any:
+def _measured(claim: Reproduction, data: Data, product: Model, plan: Plan | None = None, teacher: Model | None = None) -> dict[str, float]:
     assert data.test is not None
-    return predict(product, _some(data, limit).test)  # type: ignore[arg-type]
-
-
-def _measured(claim: Reproduction, made: Made, limit: int | None) -> dict[str, float]:
-    some = Made(made.product, _some(made.data, limit), made.shown, made.plan, made.teacher)
-    return {name: float(value) for name, value in claim.measured(some).items()}
+    made = Made(product, data, predict(product, data.test), plan, teacher)
+    return {name: float(value) for name, value in claim.measured(made).items()}
 
 
 def _some(data: Data, limit: int | None) -> Data:
     """The data, with only so much of test and validation as a prefix is measured on."""
-    import dataclasses
-
-    import torch
-
     if limit is None:
         return data
     cut = {
@@ -168,4 +164,4 @@ def _some(data: Data, limit: int | None) -> Data:
         for split in ("validation", "test")
         if (source := getattr(data, split)) is not None
     }
-    return dataclasses.replace(data, **cut)
+    return replace(data, **cut)
