@@ -7,13 +7,12 @@ import math
 import random
 import re
 import xml.etree.ElementTree as ElementTree
-from collections import Counter
-from html.parser import HTMLParser
 from itertools import pairwise
 from typing import Any
 
 import pytest
 
+from page_reader import Reader
 from tutelage.evaluation import seed_plots
 from tutelage.evaluation.compare_page import commands, facts, render
 from tutelage.evaluation.compare_rows import difference, duration, over_seeds, ranking, signed
@@ -21,7 +20,6 @@ from tutelage.evaluation.comparison import holm
 from tutelage.evaluation.contents import picture
 from tutelage.evaluation.seeds import Interval, interval, paired_interval
 
-VOID = {"meta", "img", "br", "link"}
 EVIL = [
     "<script>alert(1)</script>",
     '"><img src=x onerror=alert(2)>',
@@ -31,39 +29,6 @@ EVIL = [
     "日本 ☃ \u202e",
     "a\nb",
 ]
-
-
-class Reader(HTMLParser):
-    """Collects tags, ids, addresses and text, and that what is opened is closed."""
-
-    def __init__(self, page: str) -> None:
-        super().__init__()
-        self.open, self.tags, self.ids, self.addresses, self.attributes, self.words = [], Counter(), Counter(), [], set(), []
-        self.feed(page)
-        assert self.open == []
-        self.text = " ".join(" ".join(self.words).replace("\u00a0", " ").split())
-
-    def handle_starttag(self, tag, attrs):
-        self.tags[tag] += 1
-        given = dict(attrs)
-        self.attributes |= set(given)
-        if "id" in given:
-            self.ids[given["id"]] += 1
-        self.addresses += [given[key] for key in ("href", "src", "xlink:href", "data", "action", "srcset") if key in given]
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag, attrs):
-        self.handle_starttag(tag, attrs)
-        if tag not in VOID:
-            self.open.pop()
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        if self.open and self.open[-1] != "style":
-            self.words.append(data)
 
 
 def summary(found: Interval) -> dict[str, Any]:
