@@ -15,11 +15,10 @@ from torch import Tensor, nn
 from tutelage.errors import BadInput, ShapeMismatch
 from tutelage.objectives.connectors import Connector
 from tutelage.objectives.objective import Needs, Objective, Over, Shapes, Term, fitting
-from tutelage.signals import Batch, Signals, Tap
+from tutelage.signals import Batch, Form, Signals, Tap
 from tutelage.signals.outputs import raised
 from tutelage.state import Number, value_of
 
-Form: TypeAlias = Literal["dense", "top-k", "sampled", "deferred"]
 ConnectorFactory: TypeAlias = Callable[[Any, Any], nn.Module]
 
 

@@ -2,6 +2,7 @@
 
 from tutelage.signals.model import Model
 from tutelage.signals.signals import RESERVED, Batch, Signals
+from tutelage.signals.sparse import Form, SparseLogits, Tail
 from tutelage.signals.taps import Depth, Tap, Trace, Visit
 
-__all__ = ["RESERVED", "Batch", "Depth", "Model", "Signals", "Tap", "Trace", "Visit"]
+__all__ = ["RESERVED", "Batch", "Depth", "Form", "Model", "Signals", "SparseLogits", "Tail", "Tap", "Trace", "Visit"]

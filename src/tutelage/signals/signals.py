@@ -1,6 +1,6 @@
 """Signals: what one model showed on one batch, tap by tap. Batch: what it was asked.
 
-Dense logits are a bare tensor, so plain maths needs no unwrapping. Shapes: B batch.
+Dense logits are a bare tensor, so plain maths needs no unwrapping; a teacher may give `SparseLogits` instead. Shapes: B batch.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 from torch import Tensor
 
 from tutelage.errors import UnknownTap, nearest
+from tutelage.signals.sparse import SparseLogits
 from tutelage.signals.taps import Tap
 
 Batch: TypeAlias = Mapping[str, Any]
@@ -20,21 +21,21 @@ RESERVED = frozenset({"id", "y", "mask", "weight", "domain", "view"})
 """Columns that speak about samples and are never a model's input."""
 
 
-class Signals(Mapping[Tap, Tensor]):
+class Signals(Mapping[Tap, Any]):
     """What one model showed on one batch.
 
     Args:
-        values: the tensor at each tap that was asked for.
+        values: what was seen at each tap that was asked for: a tensor; at "logits" of a teacher also `SparseLogits`.
         present_B: rows this model was asked about, bool of shape (B,); None means all of them.
     """
 
     __slots__ = ("present_B", "values_by_tap")
 
-    def __init__(self, values: Mapping[Tap, Tensor], present_B: Tensor | None = None) -> None:
+    def __init__(self, values: Mapping[Tap, Tensor | SparseLogits], present_B: Tensor | None = None) -> None:
         self.values_by_tap = dict(values)
         self.present_B = present_B
 
-    def __getitem__(self, tap: Tap) -> Tensor:
+    def __getitem__(self, tap: Tap) -> Any:
         try:
             return self.values_by_tap[tap]
         except KeyError:

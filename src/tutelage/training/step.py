@@ -82,7 +82,7 @@ class Step:
         if isinstance(who, Teacher):
             # autocast keeps cast weights; those cast without a gradient must not be met again by a pass that wants one (older torch)
             torch.clear_autocast_cache()
-        found = Signals({tap: raised(signal) for tap, signal in found.items()}, found.present_B)
+        found = Signals({tap: raised(s) if isinstance(s, Tensor) else s for tap, s in found.items()}, found.present_B)
         self._remembered[key] = (who, found)
         return found
 
