@@ -11,6 +11,8 @@ import torch
 from torch.utils.data import Dataset, TensorDataset
 
 from tutelage.data import Data, Indexed, Order, Source, Table
+from tutelage.data.augment import Augmented
+from tutelage.data.joined import Joined
 from tutelage.data.loader import Slices, batches
 from tutelage.errors import BadInput
 
@@ -323,3 +325,28 @@ def test_data_count_their_classes(columns, count):
     """A head is as wide as there are classes; targets that are numbers have none."""
     assert Data(Table({"x": torch.zeros(N), **columns})).class_count() == count
     assert Data(Table({"x": torch.zeros(N)}), classes=("a", "b")).class_count() == 2
+
+
+class Drawing(Table):
+    """A user's own table that draws as it reads."""
+
+    def batch(self, positions, *, seed=0, views=None):
+        read = super().batch(positions)
+        return read if views is None else {**read, "x": read["x"] + views[:, None]}
+
+
+def test_a_source_knows_whether_its_views_differ():
+    """A cache of plain samples must not teach a student that studies augmented ones."""
+    plain, drawing = table(), Drawing(table().columns, "drawing")
+    quiet = Indexed(TensorDataset(torch.randn(N, D), torch.zeros(N).long()))
+    assert not plain.varies()
+    assert not quiet.varies()
+    assert drawing.varies()
+    assert Indexed(Noisy()).varies()
+    assert drawing.rows(positions(1, 2), "some").varies()
+    assert not plain.relabelled(torch.zeros(N).long()).varies()
+    assert Joined([plain, drawing], "both").varies()
+    assert not Joined([plain, quiet], "both").varies()
+    images = Table({"x": torch.rand(3, 1, 8, 8)})
+    assert Augmented(images, "shift=1").varies()
+    assert not Augmented(images, "shift=0").varies()

@@ -166,6 +166,10 @@ class Augmented(Source):
             x_BCHW = erased(x_BCHW, (draw("erase", 2) * torch.tensor([height, width])).long(), int(values["erase"]))
         return x_BCHW if self.exact else x_BCHW.clamp(0, 1).to(given)
 
+    def varies(self) -> bool:
+        """Whether the recipe changes anything, or the source draws itself."""
+        return bool(self.operations) or self.source.varies()
+
     def ids(self) -> Tensor:
         """Those of the source."""
         return self.source.ids()

@@ -57,6 +57,10 @@ class Joined(Source):
         known = [labels for labels in found if labels is not None]
         return torch.cat(known) if len(known) == len(found) else None
 
+    def varies(self) -> bool:
+        """Whether one of the sources does."""
+        return any(source.varies() for source in self.sources)
+
     def ids(self) -> Tensor:
         """Those of all sources, or counted."""
         return self._ids

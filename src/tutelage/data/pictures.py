@@ -198,6 +198,10 @@ class Files(Source):
         """As given."""
         return self._labels
 
+    def varies(self) -> bool:
+        """Nothing is drawn."""
+        return False
+
     def ids(self) -> Tensor:
         """As given."""
         return self._ids

@@ -20,6 +20,9 @@ from tutelage.errors import BadInput
 from tutelage.randomness import derive, seeded
 from tutelage.signals import RESERVED, Batch
 
+PROBED = 64
+"""Samples whose views are compared, to find out whether anything is drawn for them."""
+
 
 class Source:
     """Samples that can be read in any order.
@@ -58,6 +61,12 @@ class Source:
         """The ids of all samples, (N,); by default their positions."""
         return torch.arange(len(self))
 
+    def varies(self) -> bool:
+        """Whether anything is drawn for a sample, so that its views may differ; found out on some samples where a source does not say."""
+        some = torch.arange(min(PROBED, len(self)))
+        plain, *views = (self.batch(some, views=v) for v in (None, torch.zeros_like(some), torch.ones_like(some)))
+        return any(not _same(plain[key], view[key]) for view in views for key in plain)
+
     def rows(self, positions: Tensor, name: str) -> Source:
         """Some of the samples, ids kept."""
         return Part(self, positions, name)
@@ -94,6 +103,10 @@ class Part(Source):
             return self._labels
         labels = self.whole.labels()
         return None if labels is None else labels[self.positions]
+
+    def varies(self) -> bool:
+        """Whether the whole does."""
+        return self.whole.varies()
 
     def ids(self) -> Tensor:
         """Those of the chosen samples."""
@@ -139,6 +152,10 @@ class Table(Source):
     def labels(self) -> Tensor | None:
         """The column `y`."""
         return _tensor(self.columns.get("y"))
+
+    def varies(self) -> bool:
+        """Nothing is drawn, but by a class of the user's own that reads in another way."""
+        return type(self).batch is not Table.batch and super().varies()
 
     def ids(self) -> Tensor:
         """The column `id`."""
@@ -250,6 +267,10 @@ class Images(Table):
         read = _chosen(self.columns, positions)
         return {**read, "x": read["x"].float().div_(255)}
 
+    def varies(self) -> bool:
+        """Nothing is drawn."""
+        return False
+
 
 def kind_of(source: Source) -> str | None:
     """What the samples are: "images" (one column `x` of (C, H, W)), "numbers" (one of (F,)), "text" (a column `text` of strings), or None
@@ -266,6 +287,10 @@ def kind_of(source: Source) -> str | None:
 
 def _chosen(columns: Mapping[str, Any], positions: Tensor) -> dict[str, Any]:
     return {k: v[positions] if isinstance(v, Tensor) else [v[i] for i in positions.tolist()] for k, v in columns.items()}
+
+
+def _same(one: Any, other: Any) -> bool:
+    return torch.equal(one, other) if isinstance(one, Tensor) and isinstance(other, Tensor) else bool(one == other)
 
 
 def _tensor(labels: Any) -> Tensor | None:

@@ -85,8 +85,8 @@ def _kept(rows: Tensor, logits: KeptLogits, uniforms: Tensor | None) -> Tensor |
 def _check(name: str, signal: Tensor, shape: tuple[int, ...], positions: bool) -> None:
     if tuple(signal.shape[2 if positions else 1 :]) != tuple(shape):
         raise ShapeMismatch(
-            f"the teacher's signal at {name!r} has shape {tuple(signal.shape)} in this batch, but {tuple(shape)} a sample in the first one; "
-            "a cache keeps signals of one shape"
+            f"the teacher's signal at {name!r} has shape {tuple(signal.shape)} in this batch, but {tuple(shape)} a sample "
+            "in the first one; a cache keeps signals of one shape"
         )
     if not signal.isfinite().all():
         raise BadInput(f"the teacher gives NaN or infinite numbers at {name!r}; they cannot be taught")
