@@ -8,6 +8,7 @@ from typing import Any
 __version__ = "0.1.0"
 
 _WHERE = {
+    "cache": "tutelage.jobs.cache",
     "compare": "tutelage.jobs.compare",
     "distill": "tutelage.jobs.distill",
     "evaluate": "tutelage.jobs.evaluate",
