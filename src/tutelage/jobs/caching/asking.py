@@ -52,15 +52,12 @@ class Asker:
         run: where to compute.
         batch_size: samples a pass; where fewer are left, some of them are asked about twice.
         seed: of the views, and of what is drawn for sampled logits.
-
-    Attributes:
-        positions: of each sample, T, where a first batch has shown so many; batches of samples without a mask must have as many.
     """
 
     def __init__(self, model: Model, run: Run, batch_size: int, seed: int) -> None:
         self.model, self.run, self.batch_size, self.seed = model, run, batch_size, seed
         self.teacher = Frozen(model)
-        self.positions: int | None = None
+        self._lengths: dict[int, int] = {}
 
     def ask(self, source: Source, positions_B: Tensor, view: int, taps: Mapping[str, str], logits: bool = True) -> Asked:
         """Ask about some samples.
@@ -115,9 +112,10 @@ class Asker:
                 raise BadInput(f"the teacher's signal at {name!r} reaches {highest:g}, more than float16 holds; expected bfloat16 or full")
         for name in by_position if not kept.ragged else ():
             length = asked.signals[name].shape[1]
-            if self.positions is not None and length != self.positions:
+            before = self._lengths.setdefault(id(source), length)
+            if length != before:
                 raise ShapeMismatch(
-                    f"the teacher's signal at {name!r} has {length} positions a sample in this batch, {self.positions} in the first one; "
+                    f"the teacher's signal at {name!r} has {length} positions a sample in this batch, {before} in another one; "
                     "samples of different lengths need a column 'mask' of shape (B, T) that says which positions are real"
                 )
         device = self.run.device

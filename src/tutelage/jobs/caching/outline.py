@@ -29,10 +29,8 @@ def splits_of(data: Data, evaluation: bool) -> dict[str, Source]:
 
 
 def first_of(asker: Asker, source: Source, taps: Mapping[str, str], logits: bool) -> Asked:
-    """What the teacher shows of a split's first samples; the asker learns how many positions they have."""
-    first = asker.ask(source, torch.arange(min(asker.batch_size, len(source))), PLAIN, taps, logits)
-    asker.positions = int(positions_of(first)) if logits and first.signals[LOGITS].ndim == 3 else None
-    return first
+    """What the teacher shows of a split's first samples."""
+    return asker.ask(source, torch.arange(min(asker.batch_size, len(source))), PLAIN, taps, logits)
 
 
 def outlined(
