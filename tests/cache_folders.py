@@ -8,7 +8,7 @@ import torch
 
 from tutelage.data import Source
 from tutelage.data.hashing import uniforms
-from tutelage.signals import Model
+from tutelage.signals import Model, Tap
 from tutelage.signals.cache import (
     PLAIN,
     About,
@@ -31,7 +31,7 @@ def write_cache(
     splits: dict[str, Source],
     *,
     logits: KeptLogits | None,
-    taps: tuple[str, ...] = (),
+    taps: tuple[Tap, ...] = (),
     views: int = 0,
     seed: int = 0,
     per_shard: int = 8,
@@ -41,8 +41,9 @@ def write_cache(
     """What a teacher shows of some splits; the views are of the first one, the others are kept plain and dense."""
     kept = {}
     for number, (name, source) in enumerate(splits.items()):
-        probe = Frozen(model).signals(source.batch(torch.arange(2)), {"logits", *taps})
-        shapes = {tap: KeptTap(tap, tuple(probe[tap].shape[1:])) for tap in taps} if number == 0 else {}
+        two = source.batch(torch.arange(2))
+        probe = Frozen(model).signals(two, {"logits", *taps})
+        shapes = {str(tap): KeptTap(model.path(tap, two), tuple(probe[tap].shape[1:])) for tap in taps} if number == 0 else {}
         dense = KeptLogits("dense", probe["logits"].shape[-1], probe["logits"].shape[-1])
         kept[name] = KeptSplit(
             len(source), per_shard, source.fingerprint(), logits if number == 0 else dense, shapes, views * (number == 0)
@@ -61,8 +62,8 @@ def write_cache(
             for positions in rows.split(batch or len(rows)):
                 seen = None if view == PLAIN else torch.full_like(positions, view)
                 read = splits[name].batch(positions, seed=seed, views=seen)
-                shown = Frozen(model).signals(read, {"logits", *split.taps})
+                shown = Frozen(model).signals(read, {"logits", *(tap for tap in taps if str(tap) in split.taps)})
                 drawn = uniforms(seed, read["id"], torch.full_like(positions, view + 1), 1, "sampled logits")[:, 0]
-                shard.add(read["id"], shown, uniforms=drawn)
+                shard.add(read["id"], {str(tap): signal for tap, signal in shown.items()}, uniforms=drawn)
             write_shard(file_of(folder, name, view, number), shard.tensors(), note_for(about.fingerprint, name, split, view, number))
     return about

@@ -14,7 +14,6 @@ from tutelage.teachers import Cached, Teacher, Views
 
 KIND = "cache"
 COUNTS = ("parameters", "bytes", "flops")
-TIMES = ("latency_ms", "throughput")
 
 Handle: TypeAlias = Model | Cached
 
@@ -94,10 +93,8 @@ def answering(handle: Model | Teacher, split: str, source: Source) -> Model | Te
     return found
 
 
-def measured_before(cached: Cached, timing: Mapping[str, Any] | None) -> dict[str, Any]:
-    """What a cache says that its teacher costs; times only where they were taken as `timing` says, since others cannot be compared."""
+def counted_before(cached: Cached) -> dict[str, Any]:
+    """What a cache says that its teacher has and does. Not how fast: times that were not taken in turns cannot be compared."""
     said = cached.about.measured
-    taken = said.get("timing") if isinstance(said.get("timing"), Mapping) else None
-    wanted = (*COUNTS, *TIMES) if timing is not None and taken == timing else COUNTS
-    numbers = {key: said[key] for key in wanted if isinstance(said.get(key), (int, float)) and not isinstance(said[key], bool)}
+    numbers = {key: said[key] for key in COUNTS if isinstance(said.get(key), (int, float)) and not isinstance(said[key], bool)}
     return {"model": str(cached.about.teacher.get("spec") or cached.about.teacher.get("name")), **numbers}

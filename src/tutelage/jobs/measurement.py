@@ -13,7 +13,7 @@ from torch import Tensor
 from tutelage.data import Data, Source
 from tutelage.errors import BadInput, printable
 from tutelage.evaluation import Predictions, class_counts, costs, difference, disagreements, measure, predict, processor, recalls, size_of
-from tutelage.jobs.cached import Handle, answering, measured_before
+from tutelage.jobs.cached import Handle, answering, counted_before
 from tutelage.randomness import generator
 from tutelage.signals import Model
 from tutelage.teachers import Cached, Ensemble, Teacher
@@ -122,10 +122,7 @@ def findings_of(
     per_class = by_class(shown, names)
     if per_class is not None:
         report["per_class"] = per_class
-    report["timing"] = timing_on(device)
-    for role, who in there.items():
-        if isinstance(who, Cached):
-            report[role] = {**measured_before(who, report["timing"] if timed else None), **report[role]}
+    report["timing"] = {"threads": torch.get_num_threads(), "processor": processor(device), "device": torch.device(device).type}
     if not rows:
         return Findings({**report, "kept": None})
     kept = _kept(shown, about["seed"])
@@ -145,7 +142,7 @@ def measured(
     """Measure models on a source.
 
     Args:
-        models: by name. Of a teacher that is no single model, only the answers are measured.
+        models: by name. Of a teacher that is no single model, only the answers are measured; what a cached one costs was noted with it.
         source: the samples.
         device: where to compute.
         reference: name of the model that the others may agree with.
@@ -169,12 +166,10 @@ def measured(
     cost = costs(single, source, device=device) if timed else {}
     for name, model in single.items():
         numbers[name] = {"model": model.spec or model.name, **numbers[name], **size_of(model.module), **cost.get(name, {})}
+    for name, each in models.items():
+        if isinstance(each, Cached):
+            numbers[name] = {**counted_before(each), **numbers[name]}
     return shown, numbers
-
-
-def timing_on(device: torch.device | str) -> dict[str, Any]:
-    """What times depend on: threads, processor and kind of device."""
-    return {"threads": torch.get_num_threads(), "processor": processor(device), "device": torch.device(device).type}
 
 
 def _check(said: Predictions, name: str, source: Source) -> None:
