@@ -12,6 +12,7 @@ from tutelage import Data, Fit, RunOptions, Table
 from tutelage.data.augment import augmented
 from tutelage.errors import BadInput, Mismatch, TutelageError
 from tutelage.evaluation import headline, savings
+from tutelage.jobs.compare import compare
 from tutelage.jobs.distill import distill
 from tutelage.jobs.evaluate import evaluate
 from tutelage.jobs.models import model_from
@@ -205,3 +206,32 @@ def test_evaluate_takes_a_runs_cached_teacher_for_its_answers(teacher, tmp_path)
     assert found.teacher == "teacher"
     lone = evaluate(where, tmp_path / "o", data="digits")
     assert lone.models[where]["accuracy"] == found.models["teacher"]["accuracy"]
+
+
+def test_a_comparison_shares_one_cache(tmp_path, cheap_comparisons):
+    """The teacher is paid once for all recipes and seeds; those that ask what it does not hold are left out, with the reason."""
+    file = tmp_path / "flipped.py"
+    lines = ["from tutelage.data import digits", "from tutelage.data.augment import augmented", "def data():"]
+    file.write_text("\n".join([*lines, "    return augmented(digits(), 'flip')"]))
+    spec = f"{file}:data"
+    data = data_from(spec)
+    model = model_from("cnn:width=2", "teacher", data=data, seed=0)
+    splits = {"train": data.train, "validation": data.validation, "test": data.test}
+    write_cache(tmp_path / "c", model, splits, logits=KeptLogits("dense", 10, 10), views=2, per_shard=2000)
+    found = compare(
+        f"cache:{tmp_path / 'c'}",
+        "mlp:width=2,depth=1",
+        spec,
+        trust_code=True,
+        seeds=2,
+        updates=6,
+        workers=0,
+        threads=1,
+        quiet=True,
+        out=tmp_path / "which",
+    ).found
+    assert {"alone", "hinton-kd"} <= set(found["results"])
+    assert [each["recipe"] for each in found["left_out"]] == ["fitnets"]
+    assert "for tap 'depth-0.5', but it gives its logits only" in found["left_out"][0]["reason"]
+    configs = [(tmp_path / "which" / "trials" / f"{name}-seed-1" / "config.yaml").read_text() for name in ("alone", "hinton-kd")]
+    assert all("views: 2" in config for config in configs)
