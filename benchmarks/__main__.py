@@ -21,7 +21,7 @@ import peer
 import table
 from timing import surroundings
 
-SUBJECTS = ("loop", "taps", "training", "early_stop", "objectives", "recipes", "startup")
+SUBJECTS = ("loop", "taps", "training", "early_stop", "cache", "objectives", "recipes", "startup")
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "benchmarks" / "results"
 KEPT = {"MALLOC_MMAP_THRESHOLD_": str(2**25), "MALLOC_TRIM_THRESHOLD_": str(2**30), "MALLOC_TOP_PAD_": str(2**26)}

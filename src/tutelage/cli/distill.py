@@ -34,6 +34,7 @@ EXAMPLES = """\
 examples:
   tutelage distill --teacher cnn:width=32 --train-teacher --student cnn:width=4,depth=4 --data digits --epochs 60 --lr 1e-2 --out runs/first
   tutelage distill --teacher runs/first/teacher --student net.py:small --recipe fitnets --fit.epochs 20 --seed 1
+  tutelage distill --teacher cache:runs/signals --student cnn:width=4,depth=4
   tutelage distill --teacher hf:bert --student hf:bert:num_hidden_layers=2 --train-teacher \
     --data csv:mails.csv --data.label kind --data.text body
 
@@ -152,6 +153,7 @@ def _parser(function: Callable[..., Plan], recipe: str) -> Parser:
     run.add_argument("--out", type=str, metavar="RUN", help=help_of["out"])
     run.add_argument("--seed", type=int, default=0, help=help_of["seed"])
     run.add_argument("--resume", type=str, metavar="RUN", help="go on with a run from its folder, with its own settings")
+    run.add_argument("--views", type=int, metavar="COUNT", help=help_of["views"])
     for name, default in (("baseline", True), ("dry_run", False), ("trust_code", False)):
         flag(run, name, default, help_of)
     flag(run, "json", False, {"json": "print the report as JSON on stdout"})

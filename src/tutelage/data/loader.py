@@ -55,7 +55,7 @@ class _Steps(Dataset[Any]):
             return error  # raised by who asked: a worker would put its whole traceback into the message
 
     def _read(self, index: int) -> list[Batch]:
-        return [self.source.batch(p, seed=self.seed, views=v) for p, v in self.slices.of(self.start + index)]
+        return [{**self.source.batch(p, seed=self.seed, views=v), "view": v} for p, v in self.slices.of(self.start + index)]
 
 
 def _raised(read: list[Batch] | TutelageError) -> list[Batch]:
@@ -65,12 +65,12 @@ def _raised(read: list[Batch] | TutelageError) -> list[Batch]:
 
 
 def batches(source: Source, slices: Slices, *, seed: int, start: int, stop: int, workers: int = 0) -> Iterator[list[Batch]]:
-    """Give each step's micro-batches from `start` on.
+    """Give each step's micro-batches from `start` on, with the view number of each sample as column `view`.
 
     Args:
         source: the samples.
         slices: what this process reads.
-        seed: of the run.
+        seed: of what is drawn for a sample.
         start: first step.
         stop: step to end before.
         workers: processes that read ahead; 0 reads here.

@@ -42,6 +42,8 @@ def headline(report: Mapping[str, Any]) -> str:
         return f"The student is right on {percent(student['accuracy'])} {judged}; {_absolute(student)}."
     else:
         return f"The student was trained, but there are neither labels nor a teacher to judge it by; {_absolute(student)}."
+    if "parameters" not in teacher:  # a teacher that is not there, of which nobody noted what it costs
+        return f"{said}; {_absolute(student)}."
     size, smaller = _size(student, teacher)
     speed, faster = _speed(student, teacher)
     joined = ", but with" if smaller < 0 and student.get("accuracy", 0.0) >= teacher.get("accuracy", 1.0) else " with"

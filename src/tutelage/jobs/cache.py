@@ -16,6 +16,7 @@ from tutelage.data import Data
 from tutelage.errors import BadInput, Mismatch, printable
 from tutelage.evaluation import costs, processor, size_of
 from tutelage.jobs import models, sources
+from tutelage.jobs.cached import is_cache
 from tutelage.jobs.caching import estimate, outline, writing
 from tutelage.jobs.caching.asking import Asker
 from tutelage.jobs.caching.claims import Claims
@@ -155,6 +156,8 @@ def _teacher(given: Any, data: Any, seed: int, trust_code: bool) -> tuple[Model,
     studied = sources.data_from(data)
     if given is None:
         raise BadInput("no teacher is given; expected a run folder or a model")
+    if is_cache(given):
+        raise BadInput(f"the teacher {str(given)!r} is a cache, and a cache cannot be asked about anything new; give the model itself")
     handle = models.model_from(given, "teacher", data=studied, seed=derive("weights", seed, "teacher"), trust_code=trust_code)
     if studied.class_count() is None and handle.classes:
         studied = replace(studied, classes=handle.classes)

@@ -18,6 +18,7 @@ from typing import Any
 from tutelage.data import Data
 from tutelage.errors import BadInput, Interrupted
 from tutelage.jobs import estimate, folder, models, pool, sources
+from tutelage.jobs.cached import Handle, cached_from, is_cache, views_of
 from tutelage.jobs.comparison import contest, storages, tuning
 from tutelage.jobs.comparison.budget import updates_of
 from tutelage.jobs.comparison.contenders import Contender, contenders, rehearsed
@@ -95,8 +96,9 @@ def compare(
     """Train the recipes that apply to a pair of models and data, several seeds each at equal cost, and rank them with intervals.
 
     Args:
-        teacher: who teaches: a run folder, hf:FOLDER_OR_ID, timm:NAME, a built-in net (cnn:width=64), file.py:function. By name or
-            path: trainings run in other processes. Without one, recipes that need a teacher are left out.
+        teacher: who teaches: a run folder, hf:FOLDER_OR_ID, timm:NAME, a built-in net (cnn:width=64), file.py:function, or cache:PATH,
+            which all trainings then share. By name or path: trainings run in other processes. Without one, recipes that need a teacher
+            are left out.
         student: who learns, given likewise.
         data: what is studied, as in `tutelage distill`.
         recipes: names or file.py:function, with knobs where wanted (hinton-kd:temperature=8); default: all that apply. Training alone
@@ -142,14 +144,15 @@ def compare(
             raise BadInput(f"tuning chooses on validation, but {studied.name} has no such split; cut one off, or leave --tune out")
         storages.check(None if dry_run else storage)
     guide = None if teacher is None else _teacher(given["teacher"], studied, seed, train_teacher, trust_code)
-    trained = guide is not None and train_teacher and not guide.trained
+    trained = isinstance(guide, Model) and train_teacher and not guide.trained
+    views = views_of({} if guide is None else {"teacher": guide}, None, seed)
     enter = functools.partial(contenders, recipes, data=studied, seed=seed, trust_code=trust_code)
     found, left_out = enter({**given, **({} if guide is None else {"teacher": guide})})
     amount = None if minutes is not None else updates if updates is not None else _default(found)
     found, knobs, more = contest.budgeted(found, amount, recipes is not None)
     left_out += more
     if dry_run:
-        teachers = [(guide, teacher_fit)] if trained and guide is not None else []
+        teachers = [(guide, teacher_fit)] if trained and isinstance(guide, Model) else []
         return Comparison(None, rows=_rows(found, knobs, studied, seeds, tune, minutes, teachers), left_out=left_out)
 
     place = _place(out)
@@ -165,7 +168,7 @@ def compare(
     labelled = studied.train.labels() is not None
     instead = {"teacher": str(place / "teacher")} if trained else {}
     metric = "accuracy" if labelled else "agreement"
-    task = contest.Task(given, spec, studied, seed, seeds, trust_code, place, instead, metric)
+    task = contest.Task(given, spec, studied, seed, seeds, trust_code, place, instead, metric, None if views is None else views.count)
     if not (resume and (place / "config.yaml").is_file()):  # what a comparison was begun with stands; its trials compare
         budget = {"seeds": seeds, "updates": updates, "minutes": minutes, "tune": tune, "storage": storage and storages.hidden(storage)}
         taught = {"train_teacher": train_teacher, "teacher_fit": plain(teacher_fit), "seed": seed}
@@ -230,7 +233,9 @@ def _spec(value: Any, role: str) -> str:
     )
 
 
-def _teacher(spec: str, studied: Data, seed: int, train_teacher: bool, trust_code: bool) -> Model:
+def _teacher(spec: str, studied: Data, seed: int, train_teacher: bool, trust_code: bool) -> Handle:
+    if is_cache(spec):
+        return cached_from(spec, "teacher", studied)
     found = models.model_from(spec, "teacher", data=studied, seed=seed, trust_code=trust_code)
     if not found.trained and not train_teacher:
         raise BadInput(

@@ -16,14 +16,16 @@ from tutelage.errors import BadInput, printable
 from tutelage.evaluation import measure, predict
 from tutelage.jobs import estimate, folder, sources
 from tutelage.jobs import report as reporting
+from tutelage.jobs.cached import Handle, views_of
 from tutelage.jobs.environment import without_secrets, write_environment
 from tutelage.jobs.measurement import findings_of, say_before
-from tutelage.jobs.roles import filled, handles_of
+from tutelage.jobs.roles import filled, handles_of, models_in
 from tutelage.jobs.settings import chosen_knobs, plain, settled
 from tutelage.jobs.taps import check_classes
 from tutelage.recipes import load, roles
 from tutelage.recipes.alone import alone
 from tutelage.signals import Model
+from tutelage.teachers import Cached
 from tutelage.training import Fit, Plan, Run, RunOptions, rehearse, train
 from tutelage.training.run import make_accelerator
 from tutelage.training.tracking import tracking
@@ -59,6 +61,7 @@ def distill(
     seed: int = 0,
     train_teacher: bool = False,
     teacher_fit: Fit = Fit(epochs=30),
+    views: int | None = None,
     baseline: bool = True,
     resume: bool = False,
     dry_run: bool = False,
@@ -70,7 +73,7 @@ def distill(
 
     Args:
         teacher: who teaches: a run folder, hf:FOLDER_OR_ID, timm:NAME, a built-in net (cnn:width=64), file.py:function (with
-            weights=FILE), or in Python a module or Model.
+            weights=FILE), cache:PATH (what `tutelage cache` wrote), or in Python a module or Model.
         student: who learns, given likewise. A module given in Python is trained in place.
         data: what is studied: digits, fashion-mnist, csv:FILE, jsonl:FILE, parquet:FILE, folder:PATH, hf:FOLDER_OR_ID, file.py:function,
             or in Python a Data, Source, torch or Hugging Face data set, or mapping of splits.
@@ -79,6 +82,8 @@ def distill(
         seed: of all that is drawn.
         train_teacher: train the teacher on the labels first, into OUT/teacher, where it has no weights of its own yet.
         teacher_fit: duration and optimizer of that training.
+        views: augmented views of each sample that are studied in turn, drawn from the seed; default: a new one each epoch, or those of a
+            cache.
         baseline: also train the student alone, with the same number of updates, into OUT/baseline; skipped without labels.
         resume: go on with the run in `out`.
         dry_run: show what would happen; trains nothing and loads no weights.
@@ -109,7 +114,8 @@ def distill(
     plan = function(**filled(function, handles, studied), **chosen)
     product = plan.product
     teachers = {r: m for r, m in handles.items() if r != "student"}
-    raw = [r for r, m in teachers.items() if not m.trained and m.spec is not None]
+    models = models_in(handles)
+    raw = [r for r, m in models.items() if r != "student" and not m.trained and m.spec is not None]
     if raw and not train_teacher:
         raise BadInput(
             f"the {raw[0]} {given[raw[0]]!r} has no weights trained for these classes; give a run folder or weights=FILE, "
@@ -117,8 +123,9 @@ def distill(
         )
     if train_teacher and not labelled:
         raise BadInput(f"--train-teacher needs labels, but {studied.name} has none")
-    estimate.check_weights(handles)
-    untrained = [m for m in teachers.values() if not m.trained] if train_teacher else []
+    estimate.check_weights(models)
+    untrained = [m for r, m in models.items() if r != "student" and not m.trained] if train_teacher else []
+    seen = views_of(handles, views, seed)
     plans = _plans(plan, function, untrained, teacher_fit, baseline and labelled, studied)
     if dry_run:
         return Result(None, None, rows=estimate.rows(plans, studied))
@@ -127,12 +134,15 @@ def distill(
     place = _place(out, name, options)
     accelerator = make_accelerator(options, place)
     folder.prepare(place, resume)
-    identity = {
+    identity: dict[str, Any] = {
         "recipe": name,
         "roles": {r: str(given[r]) if isinstance(given[r], (str, Path)) else m.name for r, m in handles.items()},
         "knobs": {k: plain(v) for k, v in chosen.items()},
         "data": studied.fingerprint(),
     }
+    caches = {r: m.about.fingerprint for r, m in handles.items() if isinstance(m, Cached)}
+    identity |= {"caches": caches} if caches else {}
+    identity |= {"views": [seen.count, seen.seed]} if seen is not None else {}
     watch = _watch(studied, accelerator.device)
     runs = {
         label: Run(
@@ -140,8 +150,9 @@ def distill(
             seed=seed,
             options=options,
             watch=watch,
-            identity=identity if label == "student" else {k: identity[k] for k in ("roles", "data")},
+            identity=identity if label == "student" else {k: identity[k] for k in ("roles", "data", "views") if k in identity},
             accelerator=accelerator,
+            views=seen,
         )
         for label in plans
     }
@@ -149,7 +160,7 @@ def distill(
         rehearse(runs[label], each)
     folder.check_space(place, [each.product for each in plans.values()])
     accelerator.wait_for_everyone()
-    about = {"data": data, "out": str(place), "seed": seed, "train_teacher": train_teacher, "baseline": baseline}
+    about = {"data": data, "out": str(place), "seed": seed, "train_teacher": train_teacher, "views": views, "baseline": baseline}
     config = settled(name, function, {**{r: v for r, v in given.items() if v is not None}, **about, **chosen}, teacher_fit, options)
     if accelerator.is_main_process:
         if not (resume and (place / "config.yaml").is_file()):  # what a run was begun with stands; its checkpoints compare
@@ -170,7 +181,7 @@ def distill(
 def _carry_out(
     plans: Mapping[str, Plan],
     runs: Mapping[str, Run],
-    teachers: Mapping[str, Model],
+    teachers: Mapping[str, Handle],
     studied: Data,
     function: Callable[..., Plan],
     name: str,

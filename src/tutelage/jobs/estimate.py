@@ -63,8 +63,7 @@ def rows(plans: Mapping[str, Plan], data: Data) -> list[Row]:
                 # backward costs twice the forward; a teacher's early stop is not counted, so its part is at most this
                 seconds = None if flops is None or seconds is None else seconds + flops * samples * (3 if trained else 1) / speed()
             trains = ", ".join(sorted({m.name for _, m, _, _, t in cost.passes if t}))
-            asked = [(m.name, taps) for _, m, _, taps, t in cost.passes if not t]
-            teacher = ", ".join(f"{name} at {', '.join(sorted(map(str, taps)))}" for name, taps in asked) or "none"
+            teacher = ", ".join(f"{who.name} at {', '.join(sorted(map(str, taps)))}" for who, taps in cost.asked) or "none"
             found.append(Row(label, cost.stage, trains, teacher, cost.steps, cost.samples, seconds))
     return found
 

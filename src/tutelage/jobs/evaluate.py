@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -20,6 +20,7 @@ from tutelage.evaluation.bootstrap import Drawn, calibration_interval, draw, int
 from tutelage.evaluation.classification import NO_LABEL
 from tutelage.evaluation.comparison import compared, judged
 from tutelage.evaluation.intervals import LEVEL, exact
+from tutelage.jobs.cached import answering
 from tutelage.jobs.estimate import check_weights
 from tutelage.jobs.lineup import Lineup, lineup
 from tutelage.jobs.measurement import by_class, class_names, last_split, measured
@@ -114,6 +115,7 @@ def evaluate(
         raise BadInput(f"split {split!r} is not known{nearest(str(split), get_args(Split))}; expected one of {', '.join(get_args(Split))}")
     found = lineup(models, data=data, teacher=teacher, trust_code=trust_code)
     chosen, source = _split(found.data, split)
+    found = _answering(found, chosen, source)
     single = {name: each for name, each in found.models.items() if isinstance(each, Model)}
     check_weights(single)
     check_classes(single, found.data)
@@ -143,6 +145,17 @@ def evaluate(
         seed=seed,
         timing={"threads": torch.get_num_threads(), "processor": processor(place), "device": place.type},
     )
+
+
+def _answering(found: Lineup, split: str, source: Source) -> Lineup:
+    """The lineup with each cache asked about the split, and without those that hold nothing of it."""
+    answers = {name: answering(each, split, source) for name, each in found.models.items()}
+    silent = [name for name, who in answers.items() if who is None]
+    notes = [f"{name} is left out: its cache holds no dense logits of these {split} samples." for name in silent]
+    there = {name: who for name, who in answers.items() if who is not None}
+    if found.first not in there:
+        raise BadInput(f"{found.first} cannot be measured: a cache that holds no dense logits of these {split} samples")
+    return replace(found, models=there, teacher=found.teacher if found.teacher in there else None, notes=[*found.notes, *notes])
 
 
 def _split(data: Data, wanted: str | None) -> tuple[str, Source]:

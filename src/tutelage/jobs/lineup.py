@@ -14,6 +14,7 @@ from typing import Any
 from tutelage.data import Data
 from tutelage.errors import BadInput, MissingFile, TutelageError
 from tutelage.jobs import models, sources
+from tutelage.jobs.cached import Handle, cached_from, is_cache
 from tutelage.jobs.folder import read_config
 from tutelage.jobs.report import numbers_of
 from tutelage.signals import Model
@@ -67,7 +68,9 @@ def lineup(given: Sequence[Any], *, data: Any = None, teacher: Any = None, trust
     sources.check(studied)
     notes: list[str] = []
 
-    def made(what: Any, role: str) -> Model:
+    def made(what: Any, role: str) -> Handle:
+        if is_cache(what):
+            return cached_from(what, role, studied)
         handle = models.model_from(what, role, data=studied, seed=0, trust_code=trust_code)
         if not handle.trained and handle.spec is not None:
             notes.append(f"{what} names no weights; unless its function reads some, these are the numbers of random ones.")
@@ -147,7 +150,7 @@ def _free(name: str, taken: Mapping[str, Any]) -> str:
 
 
 def _of_run(
-    run: Path, report: Mapping[str, Any], made: Callable[[Any, str], Model], notes: list[str], trust_code: bool
+    run: Path, report: Mapping[str, Any], made: Callable[[Any, str], Handle], notes: list[str], trust_code: bool
 ) -> dict[str, Model | Teacher]:
     """All models of a run: teachers, student alone, student, and what else it kept; a note for one that cannot be had any more."""
     places = _teachers(run, report, trust_code)

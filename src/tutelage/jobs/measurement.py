@@ -13,9 +13,10 @@ from torch import Tensor
 from tutelage.data import Data, Source
 from tutelage.errors import BadInput, printable
 from tutelage.evaluation import Predictions, class_counts, costs, difference, disagreements, measure, predict, processor, recalls, size_of
+from tutelage.jobs.cached import Handle, answering, counted_before
 from tutelage.randomness import generator
 from tutelage.signals import Model
-from tutelage.teachers import Ensemble, Teacher
+from tutelage.teachers import Cached, Ensemble, Teacher
 from tutelage.training import Plan
 
 FORMAT = 2
@@ -41,13 +42,14 @@ class Findings:
     disagreements: list[dict[str, Any]] = field(default_factory=list)
 
 
-def say_before(teachers: Mapping[str, Model], student: Model, data: Data, device: torch.device, quiet: bool) -> None:
+def say_before(teachers: Mapping[str, Handle], student: Model, data: Data, device: torch.device, quiet: bool) -> None:
     """Say, before anything is taught, how good the teacher is and how far the student stands from it: a wrong input shows here."""
-    source = data.validation or data.test
+    split, source = ("validation", data.validation) if data.validation is not None else ("test", data.test)
     if quiet or source is None:
         return
-    now = predict(student, source, device=device) if teachers else None
-    for role, model in teachers.items():
+    there = {role: who for role, each in teachers.items() if (who := answering(each, split, source)) is not None}
+    now = predict(student, source, device=device) if there else None
+    for role, model in there.items():
         shown = predict(model, source, device=device)
         numbers = measure(shown)
         if now is None or now.logits.shape != shown.logits.shape:
@@ -63,7 +65,7 @@ def say_before(teachers: Mapping[str, Model], student: Model, data: Data, device
 
 def findings_of(
     plans: Mapping[str, Plan],
-    teachers: Mapping[str, Model],
+    teachers: Mapping[str, Handle],
     data: Data,
     device: torch.device,
     about: Mapping[str, Any],
@@ -74,7 +76,7 @@ def findings_of(
 
     Args:
         plans: by what they make.
-        teachers: by role; the first is the one that the others are compared with.
+        teachers: by role; the first is the one that the others are compared with. A cache that holds nothing of the split is left out.
         data: test is taken where there is one, else validation, else train; the report says which.
         device: where to compute.
         about: `recipe`, `paper`, `data` and `seed`, as the report says them.
@@ -88,8 +90,9 @@ def findings_of(
     """
     split, source = last_split(data)
     ended = {key: plans[label] for label, key in (("baseline", "alone"), ("student", "student")) if label in plans}
-    models = {**teachers, **{key: plan.product for key, plan in ended.items()}}
-    taught_by = next(iter(teachers), None)
+    there = {role: who for role, each in teachers.items() if (who := answering(each, split, source)) is not None}
+    models: dict[str, Model | Teacher] = {**there, **{key: plan.product for key, plan in ended.items()}}
+    taught_by = next(iter(there), None)
     also = plans["student"].also
     # an ensemble of what was made; the single models are kept, each under its name
     ensembles = {name: thing for name, thing in also.items() if isinstance(thing, Teacher)}
@@ -97,7 +100,7 @@ def findings_of(
     shown = {name: answered[name] for name in models}
     for name, model in models.items():
         trained = next((plan for plan in plans.values() if plan.product is model), None)
-        numbers[name] |= {} if trained is None else {"updates": trained.updates(model)}
+        numbers[name] |= {} if trained is None else {"updates": trained.updates(trained.product)}
     for name, each in ensembles.items():
         numbers[name] |= _members(each, also)
     rows = all(each.logits.ndim == 2 for each in shown.values())
@@ -110,7 +113,7 @@ def findings_of(
         "classes": names,
         "splits": _splits(data, len(names)),
         "models": list(numbers),
-        "teachers": list(teachers),
+        "teachers": list(there),
         **numbers,
     }
     gap = difference(shown["student"], shown["alone"]) if "alone" in shown else None
@@ -139,7 +142,7 @@ def measured(
     """Measure models on a source.
 
     Args:
-        models: by name. Of a teacher that is no single model, only the answers are measured.
+        models: by name. Of a teacher that is no single model, only the answers are measured; what a cached one costs was noted with it.
         source: the samples.
         device: where to compute.
         reference: name of the model that the others may agree with.
@@ -163,6 +166,9 @@ def measured(
     cost = costs(single, source, device=device) if timed else {}
     for name, model in single.items():
         numbers[name] = {"model": model.spec or model.name, **numbers[name], **size_of(model.module), **cost.get(name, {})}
+    for name, each in models.items():
+        if isinstance(each, Cached):
+            numbers[name] = {**counted_before(each), **numbers[name]}
     return shown, numbers
 
 

@@ -164,6 +164,8 @@ def _weights(given: str, name: str) -> Path:
 def _from_folder(folder: Path, role: str, data: Data, trust_code: bool) -> Model:
     file = next((f for f in (folder / FILE, folder / FILE.name) if f.is_file()), None)
     if file is None:
+        if (folder / "cache.json").is_file():
+            raise BadInput(f"{role} {str(folder)!r} is a cache of signals; write cache:{folder} where a teacher is asked for")
         if (folder / "config.json").is_file():
             raise BadInput(f"{role} {str(folder)!r} is a Hugging Face folder; write hf:{folder}")
         unfinished = " (its run is not finished; go on with --resume)" if (folder / "config.yaml").is_file() else ""

@@ -9,6 +9,7 @@ from typing import Any
 from tutelage.data import Data
 from tutelage.errors import BadInput
 from tutelage.jobs import models
+from tutelage.jobs.cached import Handle, cached_from, is_cache
 from tutelage.randomness import derive
 from tutelage.recipes import roles
 from tutelage.signals import Model
@@ -18,31 +19,39 @@ from tutelage.training import Plan
 
 def handles_of(
     function: Callable[..., Plan], name: str, given: Mapping[str, Any], data: Data, seed: int, trust_code: bool
-) -> tuple[dict[str, Model], Data]:
-    """The models by role; and the data, which take their classes from the teacher where they have no labels to count them by.
+) -> tuple[dict[str, Handle], Data]:
+    """The models, and caches of teachers, by role; and the data, which take their classes from the teacher where no labels count them.
 
     Args:
         function: the recipe.
         name: how messages call it.
-        given: by role, what `models.model_from` takes.
+        given: by role, what `models.model_from` takes, or a cache.
         data: what is studied.
         seed: of the run; each role's first weights have a seed of their own.
         trust_code: let a run folder name a .py file whose code then runs.
 
     Raises:
-        BadInput: a role that the recipe does not take, one that it lacks, or something that is no model.
+        BadInput: a role that the recipe does not take, one that it lacks, no model, or a cache in place of what is trained.
+        Mismatch: a cache of other data.
     """
     wanted = roles(function)
     for role, value in given.items():
         if value is not None and role not in wanted:
             takes = ", ".join(r for r in wanted if r != "data")
             raise BadInput(f"recipe {name} takes no {role}; it takes {takes}")
-    handles: dict[str, Model] = {}
-    for role in wanted:
+    handles: dict[str, Handle] = {}
+    for role, annotation in wanted.items():
         if role == "data":
             continue
         if given.get(role) is None:
             raise BadInput(f"recipe {name} needs a {role}: give --{role} MODEL_OR_RUN")
+        if is_cache(given[role]):
+            if not _frozen(annotation):
+                raise BadInput(f"recipe {name} trains its {role}, which must be a model; a cache holds only what one showed")
+            handles[role] = cached = cached_from(given[role], role, data)
+            if data.class_count() is None and cached.classes:
+                data = replace(data, classes=cached.classes)
+            continue
         handle = models.model_from(given[role], role, data=data, seed=derive("weights", seed, role), trust_code=trust_code)
         if data.class_count() is None and handle.classes:
             data = replace(data, classes=handle.classes)
@@ -50,7 +59,7 @@ def handles_of(
     return handles, data
 
 
-def filled(function: Callable[..., Plan], handles: Mapping[str, Model], data: Data) -> dict[str, Any]:
+def filled(function: Callable[..., Plan], handles: Mapping[str, Handle], data: Data) -> dict[str, Any]:
     """What a recipe is called with, by role: what it only asks is a frozen teacher, what it trains stays a model.
 
     Args:
@@ -63,6 +72,16 @@ def filled(function: Callable[..., Plan], handles: Mapping[str, Model], data: Da
         if role == "data":
             made[role] = data
         else:
-            frozen = str(getattr(annotation, "__name__", annotation)).rpartition(".")[2] == "Teacher"
-            made[role] = Frozen(handles[role]) if frozen else handles[role]
+            handle = handles[role]
+            made[role] = Frozen(handle) if isinstance(handle, Model) and _frozen(annotation) else handle
     return made
+
+
+def _frozen(annotation: Any) -> bool:
+    """Whether a role only answers."""
+    return str(getattr(annotation, "__name__", annotation)).rpartition(".")[2] == "Teacher"
+
+
+def models_in(handles: Mapping[str, Handle]) -> dict[str, Model]:
+    """Those that are models."""
+    return {role: handle for role, handle in handles.items() if isinstance(handle, Model)}

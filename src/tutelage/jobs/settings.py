@@ -64,7 +64,7 @@ def settled(recipe: str, function: Callable[..., Plan], given: Mapping[str, Any]
         teacher_fit: of the teacher's training.
         options: where and how fast.
     """
-    jobs = {"out": None, "seed": 0, "train_teacher": False, "baseline": True}
+    jobs = {"out": None, "seed": 0, "train_teacher": False, "views": None, "baseline": True}
     own = {k: v for k, v in given.items() if k in roles(function) or k in ("data", *jobs)}
     passing = ("dry_run", "trust_code", "recipe")
     chosen = chosen_knobs(function, recipe, {k: v for k, v in given.items() if k not in own and k not in passing})
@@ -72,7 +72,7 @@ def settled(recipe: str, function: Callable[..., Plan], given: Mapping[str, Any]
     named = {r: str(v) if isinstance(v, (str, Path)) else f"<{type(v).__name__} given in Python>" for r, v in own.items() if r not in jobs}
     settings = {"data": "digits", **named, "recipe": recipe, **jobs, **{k: v for k, v in own.items() if k in jobs}}
     settings |= {"teacher_fit": plain(teacher_fit), **{k: plain(v) for k, v in chosen.items()}, **dataclasses.asdict(options)}
-    return {k: v for k, v in settings.items() if k != "out" or v is not None}
+    return {k: v for k, v in settings.items() if k not in ("out", "views") or v is not None}
 
 
 def plain(value: Any) -> Any:

@@ -10,8 +10,10 @@ import torch
 from tutelage.data import Data
 from tutelage.errors import BadInput, TutelageError
 from tutelage.jobs import models, sources
+from tutelage.jobs.cached import Handle
 from tutelage.jobs.estimate import check_weights
 from tutelage.signals import Depth, Model, Trace
+from tutelage.teachers import Cached
 
 
 def taps(model: Any, data: Any = "digits", trust_code: bool = False) -> tuple[Model, Trace]:
@@ -48,7 +50,7 @@ def traced(model: Model, role: str, data: Data) -> Trace:
         raise BadInput(f"the {role} ({model.spec or model.name}) cannot be run on samples of {data.name}: {said}") from error
 
 
-def check_classes(handles: Mapping[str, Model], data: Data) -> None:
+def check_classes(handles: Mapping[str, Handle], data: Data) -> None:
     """Refuse a classifier that does not know the classes of the data, before another one is trained for long.
 
     Args:
@@ -60,11 +62,17 @@ def check_classes(handles: Mapping[str, Model], data: Data) -> None:
     """
     classes = models.sizes(data).get("classes")
     for role, model in handles.items():
-        shape = traced(model, role, data).logits
-        if classes is not None and shape is not None and len(shape) == 2 and shape[1] < classes:
-            raise BadInput(
-                f"the {role} ({model.name}) gives {shape[1]} logits, but {data.name} has {classes} classes; it must know them all"
-            )
+        if isinstance(model, Cached):
+            kept = model.kept.logits
+            shape = torch.Size((1, kept.classes)) if kept is not None and not kept.positions else None
+        else:
+            shape = traced(model, role, data).logits
+        _know_all(role, model.name, shape, classes, data)
+
+
+def _know_all(role: str, name: str, shape: torch.Size | None, classes: int | None, data: Data) -> None:
+    if classes is not None and shape is not None and len(shape) == 2 and shape[1] < classes:
+        raise BadInput(f"the {role} ({name}) gives {shape[1]} logits, but {data.name} has {classes} classes; it must know them all")
 
 
 def matching(first: Trace, second: Trace, shares: tuple[float, ...] = (0.25, 0.5, 0.75)) -> list[tuple[float, str, str]]:

@@ -1,8 +1,9 @@
 """Who teaches: anything that gives Signals for a batch."""
 
+from tutelage.teachers.cached import Cached
 from tutelage.teachers.ensemble import Ensemble
 from tutelage.teachers.frozen import Frozen
 from tutelage.teachers.past_self import PastSelf
-from tutelage.teachers.teacher import Gives, Teacher
+from tutelage.teachers.teacher import Gives, Teacher, Views
 
-__all__ = ["Ensemble", "Frozen", "Gives", "PastSelf", "Teacher"]
+__all__ = ["Cached", "Ensemble", "Frozen", "Gives", "PastSelf", "Teacher", "Views"]

@@ -24,7 +24,7 @@ class Ensemble(Teacher):
             "logit" averages the logits, which is the normalised geometric mean of the probabilities.
 
     Raises:
-        BadInput: no members, or another `mean`.
+        BadInput: no members, another `mean`, members that give no dense logits, or that know different views.
 
     Source: Hinton et al., 2015, section 2, names both means.
     Relations: with one member it equals that member, up to a constant per row in "probability".
@@ -35,12 +35,19 @@ class Ensemble(Teacher):
             raise BadInput("an Ensemble needs at least one member")
         if mean not in ("probability", "logit"):
             raise BadInput(f"Ensemble(mean={mean!r}): expected 'probability' or 'logit'")
+        sparse = next((m for m in members if "dense" not in m.gives.forms), None)
+        if sparse is not None:
+            raise BadInput(f"an Ensemble averages whole distributions, which its member {sparse.name} cannot give; use the model itself")
+        views = {m.gives.views for m in members} - {None}
+        if len(views) > 1:
+            raise BadInput(f"the members of an Ensemble know different views of samples: {sorted((v.count, v.seed) for v in views if v)}")
         self.members, self.mean = list(members), mean
         self.name = "ensemble of " + ", ".join(m.name for m in self.members)
         self.gives = Gives(
             taps=frozenset(),
             new_inputs=all(m.gives.new_inputs for m in self.members),
             gradient=all(m.gives.gradient for m in self.members),
+            views=next(iter(views), None),
         )
 
     def signals(self, batch: Batch, taps: Collection[Tap], *, view: str | None = None) -> Signals:

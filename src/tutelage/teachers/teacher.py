@@ -11,20 +11,35 @@ from tutelage.state import Stateful
 
 
 @dataclass(frozen=True)
+class Views:
+    """The views of samples that a teacher knows, or that a run studies in turn.
+
+    Args:
+        count: augmented views of each sample, besides the plain one; a step's view number is its epoch mod this. 0: plain samples only.
+        seed: of what is drawn for them.
+    """
+
+    count: int
+    seed: int
+
+
+@dataclass(frozen=True)
 class Gives:
     """What a teacher can give.
 
     Args:
-        forms: forms of logits: "dense", later "top-k", "sampled", "deferred".
+        forms: forms of logits: "dense", "top-k", "sampled", later "deferred"; none where it gives features only.
         taps: module paths it can show besides its logits, or "any".
         new_inputs: whether it can answer on inputs that are not in the data set (attacked, mixed, generated).
         gradient: whether a student may be trained through it.
+        views: the only views of samples that it can answer on; None where it answers on any.
     """
 
     forms: frozenset[str] = frozenset({"dense"})
     taps: frozenset[str] | Literal["any"] = frozenset()
     new_inputs: bool = True
     gradient: bool = False
+    views: Views | None = None
 
 
 class Teacher(Stateful):

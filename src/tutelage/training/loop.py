@@ -123,7 +123,9 @@ class _Loop:
     def _feed(self, start: int) -> Any:
         if self.opened.source is None or self.slices is None:
             return ([{}] for _ in range(start, self.end))
-        return batches(self.opened.source, self.slices, seed=self.run.seed, start=start, stop=self.end, workers=self.run.options.workers)
+        views = self.opened.views
+        seed = self.run.seed if views is None or not views.count else views.seed
+        return batches(self.opened.source, self.slices, seed=seed, start=start, stop=self.end, workers=self.run.options.workers)
 
     def _step(self, number: int, micros: list[Any]) -> list[Step]:
         opened, run, stage = self.opened, self.run, self.stage

@@ -13,6 +13,7 @@ from tutelage.data import Order, Source
 from tutelage.objectives import Term
 from tutelage.signals import Model, Tap
 from tutelage.state import Controller, Stateful
+from tutelage.teachers import Views
 from tutelage.training.optimizer import Average
 from tutelage.training.plan import Learner, Stage
 
@@ -47,6 +48,7 @@ class Opened:
     parts: dict[str, Stateful]
     union: dict[int, frozenset[Tap]]
     averages: dict[str, Average]
+    views: Views | None = None
     masked: dict[str, dict[str, Term]] = field(default_factory=dict)
     notices: list[str] = field(default_factory=list)
     resting: list[nn.Module] = field(default_factory=list)

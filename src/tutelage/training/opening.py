@@ -19,6 +19,7 @@ from tutelage.objectives import Objective, mean_of
 from tutelage.randomness import seeded
 from tutelage.signals import Batch, Model, Tap
 from tutelage.state import Clock
+from tutelage.teachers import Views
 from tutelage.training.checkpoint import names as listed
 from tutelage.training.demands import check_plan
 from tutelage.training.memory import must_fit
@@ -68,7 +69,9 @@ def open_stage(run: Run, stage: Stage, index: int, rehearsal: bool = False) -> I
     """
     source = stage.data() if callable(stage.data) else stage.data
     steps = stage.fit.updates(None if source is None else len(source))
-    order = None if source is None else Order(len(source), stage.fit.batch_size, run.seed, stage.name)
+    views = views_of(run, stage, source)
+    count = views.count if views is not None and views.count else None
+    order = None if source is None else Order(len(source), stage.fit.batch_size, run.seed, stage.name, count)
     if order is not None and run.ranks > stage.fit.batch_size:
         raise BadInput(f"stage {stage.name!r}: batch_size={stage.fit.batch_size} is smaller than the {run.ranks} processes")
     if order is not None and source is not None:
@@ -83,7 +86,7 @@ def open_stage(run: Run, stage: Stage, index: int, rehearsal: bool = False) -> I
     flags = {p: p.requires_grad for model in models for p in model.module.parameters()}
     union = _union(learners)
     parts = stateful_parts(stage)
-    opened = Opened(stage, index, source, order, steps, [], parts, union, {})
+    opened = Opened(stage, index, source, order, steps, [], parts, union, {}, views)
     controllers = opened.controllers
     with contextlib.ExitStack() as stack:
         for controller in controllers:
@@ -117,6 +120,29 @@ def open_stage(run: Run, stage: Stage, index: int, rehearsal: bool = False) -> I
         _assemble(run, opened, trained)
         stack.callback(run.release, [turn.trainee for turn in opened.turns], list(opened.optimizers.values()))
         yield opened
+
+
+def views_of(run: Run, stage: Stage, source: Source | None) -> Views | None:
+    """The views in which a stage's samples are studied: those that its teachers know, else what the run says; None means a new one each
+    epoch.
+
+    Raises:
+        BadInput: its teachers and the run want different ones, or a teacher knows plain samples only and the data draw new views.
+    """
+    known = {t.gives.views: t for learner in stage.named.values() if (t := learner.teacher) is not None and t.gives.views is not None}
+    if not known:
+        return run.views
+    views, teacher = next(iter(known.items()))
+    wanted = {*known, *([run.views] if run.views else [])}
+    if len(wanted) > 1:
+        said = ", ".join(f"{count} with seed {seed}" for count, seed in sorted((v.count, v.seed) for v in wanted if v))
+        raise BadInput(f"stage {stage.name!r}: its teachers and the run want different views of the samples: {said}")
+    if views is not None and not views.count and source is not None and source.varies():
+        raise BadInput(
+            f"stage {stage.name!r} studies augmented samples of {source.name}, but {teacher.name} knows plain ones only; "
+            "write the cache with --views, or leave the augmentation out"
+        )
+    return views
 
 
 def _check_batch(run: Run, stage: Stage, source: Source) -> None:

@@ -141,12 +141,14 @@ class Cost:
         steps: updates.
         samples: samples studied, counted with repetition.
         passes: (role, model, samples through it, taps wanted, trained) of each model.
+        asked: (teacher, taps wanted) of each teacher.
     """
 
     stage: str
     steps: int
     samples: int
     passes: Sequence[tuple[str, Model, int, frozenset[Tap], bool]]
+    asked: Sequence[tuple[Teacher, frozenset[Tap]]] = ()
 
 
 @dataclass(frozen=True)
@@ -207,7 +209,7 @@ class Plan:
                     asked[id(learner.teacher)] = (learner.teacher, taps | asked.get(id(learner.teacher), (None, frozenset()))[1])
             for teacher, taps in asked.values():
                 passes += [("teacher", model, samples, taps, False) for model in teacher.models()]
-            costs.append(Cost(part.name, steps, samples if part.data is not None else 0, passes))
+            costs.append(Cost(part.name, steps, samples if part.data is not None else 0, passes, list(asked.values())))
         return costs
 
 

@@ -15,6 +15,7 @@ import torch
 
 from tutelage.errors import BadInput
 from tutelage.signals import Batch, Model
+from tutelage.teachers import Views
 from tutelage.training.options import RunOptions
 from tutelage.training.tracking import Track
 
@@ -36,6 +37,8 @@ class Run:
         identity: what, besides the plan itself, a checkpoint must agree with (recipe, knobs, data).
         accelerator: an existing one; made from the options otherwise.
         track: takes each line of metrics.jsonl on its way to trackers; default: `train` starts those of the options for this run alone.
+        views: augmented views of each sample that are studied in turn, and the seed of what is drawn for them; None means a new view each
+            epoch, drawn from `seed`, or those that a teacher knows.
         limit: end each stage after so many updates, its schedules being those of its whole length; the beginning of a run, to look at.
 
     Raises:
@@ -53,13 +56,14 @@ class Run:
         accelerator: Accelerator | None = None,
         track: Track | None = None,
         limit: int | None = None,
+        views: Views | None = None,
     ) -> None:
         self.folder, self.seed, self.watch = folder, seed, watch
         self.options = options or RunOptions()
         self.identity = dict(identity or {})
         self.accelerator = accelerator or make_accelerator(self.options, folder)
         self.track = track
-        self.limit = limit
+        self.limit, self.views = limit, views
         self.stop_signal: int | None = None
         mixed = self.accelerator.mixed_precision != "no"
         # around models and around terms; a context costs as much as a small layer, so it is only entered where it does something

@@ -143,7 +143,7 @@ def probe(folder: Path, **training: Any) -> dict[str, Any]:
     def watched(stage: Stage) -> Stage:
         return replace(stage, parts=[*stage.parts, watches[stage.name]])
 
-    run = Run(None, seed=training["seed"], options=RunOptions(quiet=True), limit=PROBED)
+    run = Run(None, seed=training["seed"], options=RunOptions(quiet=True), limit=PROBED, views=ready.views)
     train(ready.plan.map(watched), run)
     validation = 0.0
     if ready.data.validation is not None:

@@ -10,14 +10,14 @@ from typing import Any
 from tutelage.data import Data
 from tutelage.errors import BadInput, Interrupted, TutelageError, in_short
 from tutelage.jobs import specs
+from tutelage.jobs.cached import Handle, views_of
 from tutelage.jobs.estimate import check_weights
-from tutelage.jobs.roles import filled, handles_of
+from tutelage.jobs.roles import filled, handles_of, models_in
 from tutelage.jobs.settings import chosen_knobs, plain
 from tutelage.jobs.taps import check_classes
 from tutelage.recipes import knobs as knobs_of
 from tutelage.recipes import listing, load
 from tutelage.recipes import roles as roles_of
-from tutelage.signals import Model
 from tutelage.training import Plan, Run, RunOptions, rehearse
 
 BASELINE = "alone"
@@ -32,7 +32,7 @@ class Contender:
         recipe: name, or file.py:function.
         function: the recipe.
         knobs: with what was given for them; durations are set by the budget.
-        handles: the models by role, as they are rehearsed with.
+        handles: the models, and caches, by role, as they are rehearsed with.
         data: what is studied.
         fixed: knobs that were given, which tuning leaves alone.
     """
@@ -41,7 +41,7 @@ class Contender:
     recipe: str
     function: Callable[..., Plan]
     knobs: Mapping[str, Any]
-    handles: Mapping[str, Model]
+    handles: Mapping[str, Handle]
     data: Data
     fixed: frozenset[str] = frozenset()
 
@@ -113,7 +113,7 @@ def rehearsed(found: Sequence[Contender], named: bool) -> tuple[list[Contender],
     for each in found:
         try:
             check_classes(each.handles, each.data)
-            rehearse(Run(None, options=RunOptions(quiet=True)), each.plan())
+            rehearse(Run(None, options=RunOptions(quiet=True), views=views_of(each.handles, None, 0)), each.plan())
             fit.append(each)
         except Exception as error:
             left_out.append(refused(each.name, error, named))
@@ -175,7 +175,7 @@ def _contender(name: str, given: Mapping[str, Any], data: Data, seed: int, trust
         raise BadInput(f"recipe {name} needs labels, but {data.name} has none")
     knobs = chosen_knobs(function, name, typed)
     handles, studied = handles_of(function, name, {k: v for k, v in given.items() if k in roles}, data, seed, trust_code)
-    check_weights(handles)
+    check_weights(models_in(handles))
     contender = Contender(name, recipe, function, knobs, handles, studied, frozenset(typed))
     contender.plan()
     return contender

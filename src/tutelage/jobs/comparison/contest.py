@@ -49,6 +49,8 @@ class Task:
         place: the comparison's folder.
         instead: by role, the run folder of a model that is trained for the comparison.
         metric: of which more is better: accuracy, or agreement with the teacher where there are no labels.
+        views: augmented views of each sample that all study in turn, since the teacher's cache knows no others; None for a new one each
+            epoch.
     """
 
     roles: Mapping[str, str]
@@ -60,11 +62,13 @@ class Task:
     place: Path
     instead: Mapping[str, str]
     metric: str
+    views: int | None = None
 
     def training(self, contender: Contender, knobs: Mapping[str, Any], seed: int) -> dict[str, Any]:
         """What decides a training; see `trainings.prepared`."""
         roles = {role: spec for role, spec in self.roles.items() if role in contender.handles}
-        return {"recipe": contender.recipe, "roles": roles, "data": self.data, "knobs": contender.plain(knobs), "seed": seed}
+        views = {} if self.views is None else {"views": self.views}
+        return {"recipe": contender.recipe, "roles": roles, "data": self.data, "knobs": contender.plain(knobs), "seed": seed, **views}
 
     def aside(self, contender: Contender) -> dict[str, Any]:
         """What else a training takes, which changes nothing about it."""

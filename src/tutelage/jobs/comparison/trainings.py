@@ -12,12 +12,14 @@ import torch
 from tutelage.data import Data, Source
 from tutelage.evaluation import measure, predict
 from tutelage.jobs import models, sources
+from tutelage.jobs.cached import Handle, answering, cached_from, is_cache, views_of
 from tutelage.jobs.distill import distill
 from tutelage.jobs.measurement import last_split
 from tutelage.jobs.roles import filled, handles_of
 from tutelage.jobs.settings import changed_fit, chosen_knobs
 from tutelage.recipes import load
 from tutelage.signals import Model
+from tutelage.teachers import Teacher, Views
 from tutelage.training import Fit, Plan, RunOptions
 
 MEASURED = ("accuracy", "macro_f1", "nll", "ece", "agreement")
@@ -31,12 +33,19 @@ class Prepared:
     Args:
         plan: what would be trained.
         data: what is studied.
-        handles: the models by role.
+        handles: the models, and caches, by role.
+        views: that are studied in turn; None for a new one each epoch.
     """
 
     plan: Plan
     data: Data
-    handles: Mapping[str, Model]
+    handles: Mapping[str, Handle]
+    views: Views | None = None
+
+    def teacher_on(self, split: str, source: Source) -> Model | Teacher | None:
+        """Who answers for the teacher on a split; None where there is none, or its cache holds nothing of it."""
+        handle = self.handles.get("teacher")
+        return None if handle is None else answering(handle, split, source)
 
 
 def prepared(
@@ -48,6 +57,7 @@ def prepared(
     seed: int,
     trust_code: bool = False,
     instead: Mapping[str, str] | None = None,
+    views: int | None = None,
 ) -> Prepared:
     """Build a recipe's plan.
 
@@ -59,11 +69,12 @@ def prepared(
         seed: of the run.
         trust_code: let a run folder name a .py file whose code then runs.
         instead: by role, the run folder of a model that was trained for the comparison, to be taken instead.
+        views: augmented views of each sample that are studied in turn; None for a new one each epoch, or those of a cache.
     """
     function = load(recipe)
     handles, studied = handles_of(function, recipe, {**roles, **(instead or {})}, sources.data_from(data), seed, trust_code)
     chosen = chosen_knobs(function, recipe, knobs)
-    return Prepared(function(**filled(function, handles, studied), **chosen), studied, handles)
+    return Prepared(function(**filled(function, handles, studied), **chosen), studied, handles, views_of(handles, views, seed))
 
 
 def student(folder: Path, **training: Any) -> dict[str, Any]:
@@ -84,6 +95,7 @@ def student(folder: Path, **training: Any) -> dict[str, Any]:
         **{"data": training["data"], "recipe": training["recipe"], **roles, **training["knobs"]},
         out=folder,
         seed=seed,
+        views=training.get("views"),
         baseline=False,
         resume=True,
         trust_code=trust_code,
@@ -91,10 +103,16 @@ def student(folder: Path, **training: Any) -> dict[str, Any]:
     )
     assert result.model is not None
     report, studied = result.report, sources.data_from(training["data"])
-    _, chosen_on = chosen_split(studied)
+    split, chosen_on = chosen_split(studied)
     teacher = None
     if "teacher" in roles and studied.train.labels() is None:  # agreement is all that can be measured then
-        teacher = models.model_from(roles["teacher"], "teacher", data=studied, seed=seed, trust_code=trust_code)
+        given = roles["teacher"]
+        handle = (
+            cached_from(given, "teacher", studied)
+            if is_cache(given)
+            else models.model_from(given, "teacher", data=studied, seed=seed, trust_code=trust_code)
+        )
+        teacher = answering(handle, split, chosen_on)
     shown = ("student", *(["teacher"] if "teacher" in report["models"] else []))
     return {
         "validation": numbers_of(result.model, chosen_on, teacher),
@@ -153,7 +171,7 @@ def chosen_split(data: Data) -> tuple[str, Source]:
     return ("validation", data.validation) if data.validation is not None else last_split(data)
 
 
-def numbers_of(model: Model, source: Source, teacher: Model | None = None) -> dict[str, float]:
+def numbers_of(model: Model, source: Source, teacher: Model | Teacher | None = None) -> dict[str, float]:
     """A model's numbers on a source, where the model is.
 
     Args:

@@ -240,7 +240,8 @@ def attempt(folder: Path, *, study: str, trial: int, metric: str, storage: str |
     reported = optuna.trial.Trial(kept, trial)
     ready = prepared(**training)
     assert ready.data.validation is not None
-    source, teacher = ready.data.validation, ready.handles.get("teacher") if metric == "agreement" else None
+    source = ready.data.validation
+    teacher = ready.teacher_on("validation", source) if metric == "agreement" else None
     watch = Stopwatch()
     plan = ready.plan.map(lambda stage: replace(stage, parts=[*stage.parts, watch]))
 
@@ -252,7 +253,7 @@ def attempt(folder: Path, *, study: str, trial: int, metric: str, storage: str |
         return numbers
 
     try:
-        train(plan, Run(None, seed=training["seed"], options=RunOptions(quiet=True), watch=epoch))
+        train(plan, Run(None, seed=training["seed"], options=RunOptions(quiet=True), watch=epoch, views=ready.views))
     except _Pruned:
         return {"validation": None, "pruned": True, "updates": len(watch.times)}
     except NotFinite as error:
