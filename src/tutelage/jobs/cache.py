@@ -139,15 +139,15 @@ def cache(
             return Result(None, about, rows)
         if shown:
             _say(about, rows, studied, folder)
-        start = time.perf_counter()
         with _claims(folder) as claims:
             measured = _measure(handle, studied, run)
             about = writing.begin(folder, about, claims, measured, lambda: run.stop_signal)
+            start = time.perf_counter()
             work = writing.Work(folder, about, kept, named, asker)
             with Bar(shown, writing.passes_of(work)) as bar:
                 written = writing.write(work, claims, bar, lambda: run.stop_signal)
+            took = time.perf_counter() - start
             claims.finish()
-        took = time.perf_counter() - start
     return Result(folder, about, rows, contents(folder, about), written, took)
 
 

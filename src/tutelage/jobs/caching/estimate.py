@@ -81,6 +81,7 @@ def timed(asker: Asker, about: About, sources: Mapping[str, Source], taps: Mappi
         shard = Shard(kept)
         rows = torch.arange(number * asker.batch_size, min((number + 1) * asker.batch_size, kept.samples))
         asked = asker.add(shard, source, rows, views[turn % len(views)], taps)
+        shard.tensors()
         seconds.append(time.perf_counter() - begun)
         positions.append(_length(asked, kept))
         if turn and time.perf_counter() - start > SECONDS:
