@@ -540,6 +540,26 @@ def test_temperatures_that_are_no_positive_finite_number_are_refused(name, tempe
         SPARSE[name](torch.zeros(B, V), kept("renormalize", torch.zeros(B, V)), temperature=temperature)
 
 
+@pytest.mark.parametrize("piece", [1, V, 3 * V + 2])
+@pytest.mark.parametrize("shape", [(B, V), (B, T, V)], ids=["rows", "positions"])
+def test_rows_that_are_worked_on_in_pieces_give_the_same_values_and_derivatives(rng, monkeypatch, piece, shape):
+    """A large vocabulary must not change what a small one gives."""
+    student, teacher = pair(rng, *shape)
+    student.requires_grad_()
+
+    def found():
+        told = []
+        for values in (js_divergence(student, teacher, 0.3, 2.0), sparse_jsd(student, kept("spread", teacher, K, 2.0), 0.3, 2.0)):
+            (first,) = torch.autograd.grad(values.sum(), student, create_graph=True)
+            told += [values, first, gradient(first.square(), student)]
+        return told
+
+    whole = found()
+    monkeypatch.setattr("tutelage.objectives.divergences.PIECE", piece)
+    for one, other in zip(found(), whole, strict=True):
+        torch.testing.assert_close(one, other)
+
+
 def test_sparse_logits_hold_no_more_than_the_students_own(rng):
     """One V-wide tensor is kept for the backward pass: the logits that the student has anyway."""
     student, teacher = pair(rng, B, 101)

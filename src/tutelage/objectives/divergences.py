@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from tutelage.errors import BadInput
 from tutelage.state import Controller, Number
@@ -16,6 +18,9 @@ FLOOR = -1e4
 
 CEILING = 50.0
 """Log-odds above which e^x log(1 + e^-x) is 1 in every precision."""
+
+PIECE = 1 << 22
+"""Numbers in the piece of a side that is worked on at once. Small enough for an allocator to keep the memory, large enough for a GPU."""
 
 
 def check_beta(where: str, beta: Number) -> None:
@@ -40,6 +45,25 @@ def js_terms(log_p: Tensor, log_q: Tensor, beta: float) -> Tensor:
     of_p = log_p.exp() * (F.logsigmoid(-x) - math.log(beta))
     of_q = log_q.exp() * (F.logsigmoid(x) - math.log1p(-beta))
     return beta * of_p + (1 - beta) * of_q
+
+
+def in_pieces(rows: Callable[..., Tensor], *sides: Tensor) -> Tensor:
+    """A function of rows that needs many tensors over all classes, some rows at a time; they are made again for the gradient, not held.
+
+    Args:
+        rows: (R, V) and other tensors of R rows to R values, each from its own row.
+        sides: (B, V) or (B, T, V), and others with the same dimensions but the last.
+
+    Returns:
+        (B,) or (B, T).
+    """
+    first = sides[0]
+    if first.numel() <= PIECE:
+        return rows(*sides)
+    size = max(PIECE // first.shape[-1], 1)
+    pieces = zip(*(side.flatten(0, -2).split(size) for side in sides), strict=True)
+    found = [checkpoint(rows, *piece, use_reentrant=False, preserve_rng_state=False) for piece in pieces]
+    return torch.cat(found).reshape(first.shape[:-1])
 
 
 def js_sampled(log_weights: Tensor, log_p: Tensor, log_q: Tensor, beta: float) -> Tensor:

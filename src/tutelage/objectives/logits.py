@@ -2,7 +2,7 @@
 
 All are computed in log-space in float32 or wider, summed over classes, and left per row: (B, V) gives (B,), (B, T, V) gives (B, T).
 The teacher's side may be sparse where a distance says that it accepts it; the maths of that is in `sparse.py`.
-Shapes: B batch, T positions, V classes or vocabulary.
+Shapes: B batch, T positions, V classes or vocabulary, R rows of any of them.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tutelage.errors import BadInput
-from tutelage.objectives.divergences import check_beta, js_terms
+from tutelage.objectives.divergences import check_beta, in_pieces, js_terms
 from tutelage.objectives.match import ALL_FORMS, DENSE, Distance
 from tutelage.objectives.objective import alike
 from tutelage.objectives.sparse import sparse_cross_entropy, sparse_jsd, sparse_kl
@@ -61,9 +61,11 @@ def js_divergence(student_BV: Tensor, teacher_BV: Tensor, beta: float = 0.5, tem
     check_temperature("js_divergence", temperature)
     check_beta("js_divergence", beta)
     student_BV, teacher_BV = alike("logits", student_BV, teacher_BV)
-    log_student_BV = F.log_softmax(student_BV / temperature, dim=-1)
-    log_teacher_BV = F.log_softmax(teacher_BV / temperature, dim=-1)
-    return js_terms(log_teacher_BV, log_student_BV, beta).sum(-1) * temperature**2
+
+    def rows(student_RV: Tensor, teacher_RV: Tensor) -> Tensor:
+        return js_terms(F.log_softmax(teacher_RV / temperature, dim=-1), F.log_softmax(student_RV / temperature, dim=-1), beta).sum(-1)
+
+    return in_pieces(rows, student_BV, teacher_BV) * temperature**2
 
 
 REVERSE_LOOKS_ELSEWHERE = (

@@ -1,10 +1,11 @@
 """Divergences between a student's logits and a teacher's sparse logits: KL, cross entropy, Jensen-Shannon.
 
 Of the student they need the log-probabilities of the kept classes and of all others together, which one V-wide pass gives; all else is K
-wide. Computed in log-space in float32 or wider, summed over classes, left per row: (B, V) gives (B,), (B, T, V) gives (B, T).
+wide (but for one case, see `sparse_jsd`). Computed in log-space in float32 or wider, summed over classes, left per row: (B, V) gives (B,),
+(B, T, V) gives (B, T).
 What is made of the classes that were left out is the choice of the target, `SparseLogits.tail`.
 
-Shapes: B batch, T positions, V classes or vocabulary, K kept classes, C columns: the K kept classes and one for all others.
+Shapes: B batch, T positions, V classes or vocabulary, K kept classes, R rows, C columns: the K kept classes and one for all others.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tutelage.errors import ShapeMismatch
-from tutelage.objectives.divergences import check_beta, js_sampled, js_terms
+from tutelage.objectives.divergences import check_beta, in_pieces, js_sampled, js_terms
 from tutelage.objectives.temperature import check_kept, check_temperature, renormalized
 from tutelage.signals import SparseLogits
 from tutelage.signals.outputs import raised
@@ -69,8 +70,9 @@ def sparse_cross_entropy(student_BV: Tensor, teacher: SparseLogits, temperature:
 def sparse_jsd(student_BV: Tensor, teacher: SparseLogits, beta: float = 0.5, temperature: float = 1.0) -> Tensor:
     """Generalised Jensen-Shannon divergence at a temperature, times temperature squared, per row: see `jensen_shannon`.
 
-    Top-k by its tail as in `sparse_kl`; of the three, "spread" is the one that takes V-wide tensors of both sides, since its mixture has
-    another value in each class. Sampled: see `js_sampled`; unbiased in value and gradient, and a single row may be negative.
+    Top-k by its tail as in `sparse_kl`; of the three, "spread" is the one that works on all classes of both sides, since its mixture has
+    another value in each, and costs what the dense form does. Sampled: see `js_sampled`; unbiased in value and gradient, and a single row
+    may be negative.
 
     Args:
         student_BV: logits (B, V) or (B, T, V).
@@ -85,8 +87,13 @@ def sparse_jsd(student_BV: Tensor, teacher: SparseLogits, beta: float = 0.5, tem
     check_beta("sparse_jsd", beta)
     if _spread(teacher):
         student_BV = _checked("sparse_jsd", student_BV, teacher, temperature)
-        log_q_BV = F.log_softmax(student_BV / temperature, dim=-1)
-        rows = js_terms(_spread_out(teacher, student_BV.dtype), log_q_BV, beta).sum(-1)
+
+        def spread_rows(student_RV: Tensor, ids_RK: Tensor, log_p_RK: Tensor, each_R1: Tensor) -> Tensor:
+            log_p_RV = each_R1.expand(student_RV.shape).scatter(-1, ids_RK, log_p_RK)
+            return js_terms(log_p_RV, F.log_softmax(student_RV / temperature, dim=-1), beta).sum(-1)
+
+        log_p_BK = teacher.log_probs.to(student_BV.dtype)
+        rows = in_pieces(spread_rows, student_BV, teacher.ids, log_p_BK, _log_each(teacher, student_BV.dtype))
     else:
         columns = _columns("sparse_jsd", student_BV, teacher, temperature)
         if teacher.form == "sampled":
@@ -121,7 +128,7 @@ def _columns(where: str, student_BV: Tensor, teacher: SparseLogits, temperature:
         return _Columns(log_p_BC, log_p_BC, log_q_BC)
     # equal probabilities need no more of the student than the mean of its log-probabilities
     mean_log_q_B1 = (mean_B - own_BC.logsumexp(-1)).unsqueeze(-1)
-    each_B1 = rest_B1 - math.log(teacher.classes - teacher.kept)
+    each_B1 = _log_each(teacher, student_BV.dtype)
     return _Columns(log_p_BC, torch.cat([log_p_BK, each_B1], dim=-1), torch.cat([log_q_BC[..., :-1], mean_log_q_B1], dim=-1))
 
 
@@ -149,10 +156,9 @@ def _spread(teacher: SparseLogits) -> bool:
     return teacher.form == "top-k" and teacher.tail == "spread" and not renormalized(teacher)
 
 
-def _spread_out(teacher: SparseLogits, dtype: torch.dtype) -> Tensor:
-    """All log-probabilities (B, V) of a teacher that finds the classes it left out equally likely."""
-    each_B1 = (teacher.rest.to(dtype) - math.log(teacher.classes - teacher.kept)).unsqueeze(-1)
-    return each_B1.expand(teacher.shape).scatter(-1, teacher.ids, teacher.log_probs.to(dtype))
+def _log_each(teacher: SparseLogits, dtype: torch.dtype) -> Tensor:
+    """The log-probability (B, 1) of each class that was left out, where they are equally likely."""
+    return (teacher.rest.to(dtype) - math.log(teacher.classes - teacher.kept)).unsqueeze(-1)
 
 
 class _Parted(torch.autograd.Function):
