@@ -19,6 +19,7 @@ _WHERE = {
     "Objective": "tutelage.objectives",
     "cosine": "tutelage.objectives",
     "grid_conv": "tutelage.objectives",
+    "jensen_shannon": "tutelage.objectives",
     "mse": "tutelage.objectives",
     "regressor": "tutelage.objectives",
     "soft_cross_entropy": "tutelage.objectives",
