@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -14,12 +15,17 @@ from tutelage.signals.model import Model
 from tutelage.signals.preprocessing import CODE, described
 from tutelage.signals.tokens import Tokens
 
+_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
+
 
 def weights_of(module: nn.Module) -> str:
-    """A hash of a module's parameters and buffers, and of the kinds of its parts; the same on every machine."""
+    """A hash of a module's parameters and buffers, and of its parts as they print themselves: their kinds, strides, rates.
+
+    The same in every process and on every machine. What a part neither holds as a tensor nor prints does not count.
+    """
     digest = hashlib.sha256()
     for path, part in module.named_modules():
-        digest.update(f"{path}:{type(part).__qualname__};".encode())
+        digest.update(f"{path}:{type(part).__qualname__}({_ADDRESS.sub('', part.extra_repr())});".encode())
     for name, tensor in sorted(module.state_dict().items()):
         if isinstance(tensor, Tensor):
             plain = tensor.detach().cpu().contiguous()
