@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import inspect
 import re
@@ -15,6 +16,7 @@ from tutelage.signals.model import Model
 from tutelage.signals.preprocessing import CODE, described
 from tutelage.signals.tokens import Tokens
 
+_PLAIN = (bool, int, float, str, list, tuple, Tensor)
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 
 
@@ -37,7 +39,11 @@ def weights_of(module: nn.Module) -> str:
 
 
 def preprocessing_of(model: Model) -> dict[str, Any]:
-    """How a model sees its inputs, as plain values; of a user's own function its name and a hash of its text, as far as it can be read."""
+    """How a model sees its inputs, as plain values.
+
+    Of a user's own function its name and a hash of its text, as far as it can be read; of an object or a partial function also its plain
+    values: numbers, texts, tensors.
+    """
     said = described(model.preprocessing)
     if said is None:
         return {"kind": "none"}
@@ -55,9 +61,18 @@ def _tokenizer_hash(tokenizer: Any) -> str:
 
 
 def text_hash(function: Callable[..., Any]) -> str | None:
-    """A hash of a function's or an object's class's text; None where there is none to read."""
+    """A hash of a function's or an object's class's text, and of the plain values that it holds; None where there is no text to read."""
+    held: dict[str, Any] = {}
+    if isinstance(function, functools.partial):
+        held = {**{str(i): value for i, value in enumerate(function.args)}, **function.keywords}
+        function = function.func
+    elif not inspect.isroutine(function):
+        held = dict(getattr(function, "__dict__", {}))
     known = function if inspect.isroutine(function) else type(function)
+    plain = {name: value.tolist() if isinstance(value, Tensor) else value for name, value in held.items() if isinstance(value, _PLAIN)}
     try:
-        return hashlib.sha256(inspect.getsource(known).encode()).hexdigest()[:16]
+        return hashlib.sha256(
+            (inspect.getsource(known) + (_ADDRESS.sub("", repr(sorted(plain.items()))) if plain else "")).encode()
+        ).hexdigest()[:16]
     except (OSError, TypeError):
         return None
