@@ -87,14 +87,13 @@ def test_two_processes_share_the_work_and_write_the_same_bytes(tmp_path):
     def writer():
         from tutelage.jobs.caching import writing
 
-        real = writing.write_shard
+        real, start = writing.write_shard, time.monotonic()
 
         def meet(path, tensors, note):
             """Wait in one's first shard until the other is in one, too."""
             with (tmp_path / f"by-{os.getpid()}").open("a") as file:
                 file.write(f"{path.relative_to(tmp_path)}\n")
-            start = time.monotonic()
-            while len(list(tmp_path.glob("by-*"))) < 2 and time.monotonic() - start < 60:
+            while len(list(tmp_path.glob("by-*"))) < 2 and time.monotonic() - start < 20:
                 time.sleep(0.002)
             real(path, tensors, note)
 
@@ -128,7 +127,8 @@ def test_the_shard_of_a_writer_that_dies_is_taken_over(tmp_path):
         os.kill(os.getpid(), signal.SIGKILL)
 
     child = in_child(holder)
-    while not (tmp_path / "holds").exists():
+    start = time.monotonic()
+    while not (tmp_path / "holds").exists() and time.monotonic() - start < 20:
         time.sleep(0.002)
     assert written(out).written == 7
     assert os.WTERMSIG(status_of(child)) == signal.SIGKILL
