@@ -125,6 +125,9 @@ def numbers_of(folder: Path) -> dict[str, Any]:
     for key, kind in NEEDED.items():
         if not isinstance(numbers.get(key), kind):
             raise BadInput(f"{folder / 'report.json'} is damaged: {key!r} is not the {kind.__name__} that it should be; {_again(folder)}")
+    for name in numbers["models"]:
+        if not isinstance(name, str) or not isinstance(numbers.get(name), dict) or not numbers[name]:
+            raise BadInput(f"{folder / 'report.json'} is damaged: it says nothing of the model {str(name)[:40]!r}; {_again(folder)}")
     return numbers
 
 
