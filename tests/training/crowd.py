@@ -6,12 +6,14 @@ import multiprocessing
 import os
 import signal
 import sys
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 from torch import nn
 
+from shard_folders import write
 from tutelage.data import Table
 from tutelage.errors import TutelageError
 from tutelage.objectives import (
@@ -29,8 +31,9 @@ from tutelage.objectives import (
 )
 from tutelage.randomness import seeded
 from tutelage.signals import Model
+from tutelage.signals.cache import KeptLogits, KeptSplit, KeptTap
 from tutelage.state import Controller, Stateful
-from tutelage.teachers import Frozen, PastSelf
+from tutelage.teachers import Cached, Frozen, PastSelf
 from tutelage.training import Fit, Learner, Plan, Run, RunOptions, Stage, train
 
 
@@ -100,7 +103,20 @@ def net(seed: int, width: int, drop: float = 0.0) -> Model:
         return Model(nn.Sequential(nn.Linear(3, width), nn.Tanh(), nn.LayerNorm(width), nn.Dropout(drop), nn.Linear(width, 5)))
 
 
-def tokens(batch_size: int, micro_batch: int | None):
+def kept(teacher: Model, data: Table) -> Cached:
+    """What a teacher shows of sequences of unequal length, in a cache of this process's own."""
+    all_of_it = data.batch(torch.arange(len(data)))
+    mask = all_of_it["mask"]
+    taps = {"2": KeptTap("2", (11,), positions=True), "4": KeptTap("4", (5,), positions=True)}
+    logits = KeptLogits("dense", 5, 5, positions=True)
+    layout = KeptSplit(len(data), 5, data.fingerprint(), logits, taps, ragged=True)
+    shown = Frozen(teacher).signals(all_of_it, {"logits", *taps})
+    folder = Path(tempfile.mkdtemp(prefix="crowd"))
+    write(folder, layout, all_of_it["id"], {-1: shown}, mask=mask)
+    return Cached(folder)
+
+
+def tokens(batch_size: int, micro_batch: int | None, cached: bool = False):
     """Masks of unequal length; means over tokens, sequences and samples; connectors; a weight that follows a term."""
     draw = torch.Generator().manual_seed(1)
     length = torch.randint(1, 7, (23,), generator=draw)
@@ -114,7 +130,8 @@ def tokens(batch_size: int, micro_batch: int | None):
     loss = CrossEntropy() + watcher * hint + Over(soft, "sequence") + 0.1 * Over(Match("4", by=cosine()), "sample")
     watcher.objectives.append(loss)
     fit = Fit(steps=6, batch_size=batch_size, optimizer="sgd", lr=0.1, clip=1.0)
-    plan = Plan([Stage("tokens", Learner(student, loss, Frozen(teacher)), fit, data)], student)
+    shows = kept(teacher, data) if cached else Frozen(teacher)
+    plan = Plan([Stage("tokens", Learner(student, loss, shows), fit, data)], student)
     return plan, RunOptions(device="cpu", quiet=True, micro_batch=micro_batch, log_every=1, share_every=2), watcher
 
 
@@ -157,6 +174,7 @@ CASES = {
     "tokens": lambda: tokens(8, None),
     "uneven": lambda: tokens(7, None),
     "uneven-micro": lambda: tokens(7, 2),
+    "cached": lambda: tokens(7, 2, cached=True),
     "turns": lambda: pair(["a", "b", "a"]),
     "together": lambda: pair([("a", "b")]),
     "dropout": lambda: pair(["a", "b"], drop=0.5),

@@ -37,7 +37,7 @@ def train_in_two(folder: Path, cases: list[str]) -> None:
 def two(tmp_path_factory):
     """What each of two processes saw of each case."""
     folder = tmp_path_factory.mktemp("two")
-    cases = ["past", "tokens", "uneven", "uneven-micro", "turns", "together", "dropout", "stopped", "stopped-again"]
+    cases = ["past", "tokens", "uneven", "uneven-micro", "cached", "turns", "together", "dropout", "stopped", "stopped-again"]
     train_in_two(folder, cases)
     seen = {p.stem: torch.load(p, weights_only=True) for p in folder.glob("*.pt")}
     return folder, {case: [seen[f"{case}-rank{rank}"] for rank in (0, 1)] for case in crowd["CASES"]}
@@ -97,6 +97,15 @@ def test_curves_and_weights_equal_those_of_one_process_whatever_the_micro_batch(
         torch.testing.assert_close(weight, seen[case][0]["weights"][-1][name], **CLOSE)
     for a, b in zip(one["shown"], seen[case][0]["shown"], strict=True):
         assert a == pytest.approx(b, rel=1e-5, abs=1e-6)
+
+
+def test_a_cache_of_sequences_teaches_as_the_teacher_does(two):
+    """Sequences are padded as the student's are, whichever samples a process or a piece of its batch holds."""
+    folder, seen = two
+    assert_same_curves(lines(folder, "cached"), lines(folder, "uneven-micro"))
+    for name, weight in seen["uneven-micro"][0]["weights"][-1].items():
+        torch.testing.assert_close(weight, seen["cached"][0]["weights"][-1][name], **CLOSE)
+    assert same_bits(*(seen["cached"][rank]["weights"] for rank in (0, 1)))
 
 
 @pytest.mark.parametrize("case", ["turns", "together"])

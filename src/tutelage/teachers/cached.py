@@ -90,14 +90,20 @@ class Cached(Teacher):
         """What the teacher showed on these samples.
 
         Raises:
-            BadInput: a sample, tap or view that the cache does not hold.
+            BadInput: a sample, tap or view that the cache does not hold, or a batch whose mask has other positions than were kept.
         """
         if view is not None:
             raise BadInput(f"view {view!r} asks the teacher about new inputs, which a cache cannot answer; use the model itself")
         names = {tap: self._by_tap.get(str(tap), str(tap)) for tap in taps if tap != LOGITS}
-        ids_B, views_B = batch["id"], batch.get("view") if self.kept.views else None
+        ids_B = batch["id"]
+        asked = {column: batch[column].cpu() for column in ("view", "mask") if column in batch}
         read = self._opened().read(
-            ids_B.cpu(), None if views_B is None else views_B.cpu(), taps=set(names.values()), logits=LOGITS in taps, tail=self.tail
+            ids_B.cpu(),
+            asked.get("view") if self.kept.views else None,
+            taps=set(names.values()),
+            logits=LOGITS in taps,
+            tail=self.tail,
+            mask_BT=asked.get("mask") if self.kept.ragged else None,
         )
         there = ids_B.device
         if there != torch.device("cpu"):

@@ -137,6 +137,41 @@ def test_samples_of_any_length_come_back_padded_with_zeros(logits, precision, pe
             assert (read["logits"][~real] == 0).all()
 
 
+@pytest.mark.parametrize(("logits", "precision"), RAGGED)
+def test_samples_are_as_long_as_the_mask_of_the_asker(logits, precision, tmp_path, rng):
+    """A student may see all samples at one length; what the cache adds is zeros there, too."""
+    lengths = torch.tensor([3, 0, 1, 4])
+    mask = torch.arange(4) < lengths[:, None]
+    hidden = torch.randn(4, 4, 3, generator=rng) + 9
+    kept = KeptSplit(4, 3, "d", logits, {"hidden": KeptTap("h", (3,), precision, True)}, 0, True)
+    shown = {PLAIN: {"logits": torch.randn(4, 4, logits.classes, generator=rng), "hidden": hidden}}
+    split = write(tmp_path, kept, torch.arange(4), shown, mask=mask, uniforms=torch.rand(4, 4, generator=rng)).split("train")
+    ids = torch.tensor([2, 0])
+    short, long = split.read(ids, taps=["hidden"]), split.read(ids, taps=["hidden"], mask_BT=torch.arange(6) < lengths[ids, None])
+    for name in ("hidden", "logits"):
+        assert long[name].shape == (2, 6, short[name].shape[-1])
+    assert torch.equal(long["hidden"][:, :3], short["hidden"])
+    assert (long["hidden"][:, 3:] == 0).all()
+    if isinstance(long["logits"], SparseLogits):
+        assert torch.equal(long["logits"].ids[:, :3], short["logits"].ids)
+        assert long["logits"].log_probs.isfinite().all()
+    else:
+        assert (long["logits"][:, 3:] == 0).all()
+
+
+@pytest.mark.parametrize(
+    ("mask", "found"),
+    [([[1, 1, 1], [1, 1, 0]], "sample 1 of train has 2 positions here"), ([[0, 1, 1], [1, 0, 0]], "sample 0"), ([[1, 1], [1, 0]], "3")],
+)
+def test_other_positions_than_were_kept_are_refused(mask, found, tmp_path, rng):
+    """Another tokenizer, another length: each position would be taught by that of another word."""
+    kept = KeptSplit(2, 2, "d", KeptLogits("dense", V, V, positions=True), ragged=True)
+    shown = {PLAIN: {"logits": torch.randn(2, 3, V, generator=rng)}}
+    split = write(tmp_path, kept, torch.arange(2), shown, mask=torch.tensor([[1, 1, 1], [1, 0, 0]])).split("train")
+    with pytest.raises(BadInput, match=rf"{found}.*keeps its first"):
+        split.read(torch.arange(2), mask_BT=torch.tensor(mask))
+
+
 @pytest.mark.parametrize("ragged", [False, True])
 def test_samples_with_as_many_positions_each(ragged, tmp_path, rng):
     """The same numbers whether lengths are kept or not."""

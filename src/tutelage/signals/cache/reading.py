@@ -174,7 +174,14 @@ class Split:
         return places_B
 
     def read(
-        self, ids_B: Tensor, views_B: Tensor | None = None, *, taps: Collection[str] = (), logits: bool = True, tail: Tail = "bucket"
+        self,
+        ids_B: Tensor,
+        views_B: Tensor | None = None,
+        *,
+        taps: Collection[str] = (),
+        logits: bool = True,
+        tail: Tail = "bucket",
+        mask_BT: Tensor | None = None,
     ) -> dict[str, Tensor | SparseLogits]:
         """The signals of samples.
 
@@ -184,13 +191,14 @@ class Split:
             taps: names of taps, as they were kept.
             logits: whether the logits are wanted, under "logits".
             tail: how objectives shall read top-k logits.
+            mask_BT: of ragged samples, the positions that the asker has, a sample's first ones; None where it has as many as are kept.
 
         Returns:
-            By name, (B, ...), in memory of its own. With positions (B, T, ...), T those of the longest sample; shorter ones end in zeros,
-            which a mask must leave out.
+            By name, (B, ...), in memory of its own. With positions (B, T, ...), T those of the mask or of the longest sample; shorter ones
+            end in zeros, which a mask must leave out.
 
         Raises:
-            BadInput: a tap, sample or view that the cache does not hold.
+            BadInput: a tap, sample or view that the cache does not hold, or a mask of other positions than were kept.
         """
         kept = self.kept
         for tap in taps:
@@ -199,10 +207,24 @@ class Split:
         if logits and kept.logits is None:
             raise BadInput(f"the cache {self.cache.folder} holds no logits of {self.name}; write it with --keep all, top-K or sample-K")
         place = self._place(self.places(ids_B), views_B)
-        shown: dict[str, Tensor | SparseLogits] = {tap: self._tap(place, tap) for tap in taps}
+        length = None if mask_BT is None or not kept.ragged else self._length(place, mask_BT, ids_B)
+        shown: dict[str, Tensor | SparseLogits] = {tap: self._tap(place, tap, length) for tap in taps}
         if logits and kept.logits is not None:
-            shown["logits"] = self._logits(place, tail)
+            shown["logits"] = self._logits(place, tail, length)
         return shown
+
+    def _length(self, place: Place, mask_BT: Tensor, ids_B: Tensor) -> int:
+        """How many positions the asker has, those that fill up included."""
+        lengths_B = torch.tensor(place.lengths(), dtype=torch.int64)
+        real_BT = mask_BT.bool()
+        other_B = (real_BT != (torch.arange(mask_BT.shape[1]) < lengths_B[:, None])).any(1) | (lengths_B > mask_BT.shape[1])
+        if other_B.any():
+            at = int(other_B.nonzero()[0])
+            raise BadInput(
+                f"sample {int(ids_B[at])} of {self.name} has {int(real_BT[at].sum())} positions here, but the cache {self.cache.folder} "
+                f"keeps its first {int(lengths_B[at])}; cut and tokenise samples as the cache's teacher did, with padding at the end"
+            )
+        return mask_BT.shape[1]
 
     def _place(self, places_B: Tensor, views_B: Tensor | None) -> Place:
         """Where the samples lie in the views that are asked for."""
@@ -219,26 +241,29 @@ class Split:
         shards = [self._rows((view, place // size)) for view, place in zip(views, places, strict=True)]
         return Place(shards or [self._rows((PLAIN, 0))], [place % size for place in places])
 
-    def _logits(self, place: Place, tail: Tail) -> Tensor | SparseLogits:
+    def _logits(self, place: Place, tail: Tail, length: int | None) -> Tensor | SparseLogits:
         kept = self.kept.logits
         assert kept is not None
-        read = place.read_ragged if kept.positions and self.kept.ragged else place.read
+
+        def read(name: str) -> Tensor:
+            return place.read_ragged(name, length) if kept.positions and self.kept.ragged else place.read(name)
+
         if kept.form == "dense":
             logits = read("logits")
             return logits if kept.precision == "full" else logits.float()
         return unpack({name: read(f"logits.{name}") for name in sparse_parts(kept)}, kept, tail)
 
-    def _tap(self, place: Place, name: str) -> Tensor:
+    def _tap(self, place: Place, name: str, length: int | None) -> Tensor:
         kept = self.kept.taps[name]
         ragged = kept.positions and self.kept.ragged
-        found = place.read_ragged(f"tap.{name}") if ragged else place.read(f"tap.{name}")
+        found = place.read_ragged(f"tap.{name}", length) if ragged else place.read(f"tap.{name}")
         if kept.precision == "full":
             return found
         if kept.precision != "8-bit":
             return found.float()
         found = decoded(found, place.of_shards(f"tap.{name}.low"), place.of_shards(f"tap.{name}.step"), kept)
         if ragged:  # zeros were added as codes
-            found[place.padding()] = 0
+            found[place.padding(found.shape[1])] = 0
         return found
 
 

@@ -64,11 +64,12 @@ class Place:
             found[at] = shard.arrays[name][row]
         return _tensor(found, tensor.dtype)
 
-    def read_ragged(self, name: str) -> Tensor:
-        """The positions of each sample, (B, T, ...), T those of the longest; others end in zeros."""
+    def read_ragged(self, name: str, length: int | None = None) -> Tensor:
+        """The positions of each sample, (B, T, ...), T as given or those of the longest; what is shorter ends in zeros."""
         tensor = self.shards[0].tensors[name]
-        lengths = self._lengths()
-        found = np.zeros((len(lengths), max(lengths, default=0), *tensor.shape[1:]), self.shards[0].arrays[name].dtype)
+        lengths = self.lengths()
+        T = max(lengths, default=0) if length is None else length
+        found = np.zeros((len(lengths), T, *tensor.shape[1:]), self.shards[0].arrays[name].dtype)
         for at, (shard, row, length) in enumerate(zip(self.shards, self.rows, lengths, strict=False)):
             start = shard.starts[row]
             found[at, :length] = shard.arrays[name][start : start + length]
@@ -78,10 +79,10 @@ class Place:
         """What the shard of each sample has one of, (B, ...); (1, ...) where all samples are of one shard."""
         return torch.stack([shard.tensors[name] for shard in (self.shards[:1] if self.one else self.shards)])
 
-    def padding(self) -> Tensor:
-        """Which positions of ragged samples are there only because another sample is longer, (B, T)."""
-        lengths = torch.tensor(self._lengths(), dtype=torch.int64)
-        return torch.arange(int(lengths.max()) if len(lengths) else 0) >= lengths[:, None]
+    def padding(self, positions: int) -> Tensor:
+        """Which of so many positions are beyond a ragged sample's own, (B, T)."""
+        return torch.arange(positions) >= torch.tensor(self.lengths(), dtype=torch.int64)[:, None]
 
-    def _lengths(self) -> list[int]:
+    def lengths(self) -> list[int]:
+        """How many positions each ragged sample has."""
         return [shard.lengths[row] for shard, row in zip(self.shards, self.rows, strict=False)]
