@@ -11,6 +11,8 @@ from torch.nn import functional as F
 
 import bytes_students as students
 import rowcodes
+from tutelage.signals.cache.about import KeptLogits
+from tutelage.signals.cache.codes import pack, unpack
 from tutelage.signals.sparse import sampled, top_k
 
 measures = importlib.import_module("bytes")  # under a name that hides nothing built in
@@ -113,6 +115,18 @@ def test_weights_of_a_row_sum_to_one_after_rounding_too(log_probs, rng, form, bi
     torch.testing.assert_close(total, torch.ones(N, dtype=torch.float64))
     assert torch.equal(read.ids, sparse.ids)
     assert (read.log_probs - sparse.log_probs).abs().max() < (0.01 if bits == 16 else 2 * rowcodes.step_of(bits))
+
+
+@pytest.mark.parametrize("form", ["top-k", "sampled"])
+@pytest.mark.parametrize(("bits", "precision"), [(8, "8-bit"), (16, "float16")])
+def test_what_is_studied_is_what_a_cache_gives(log_probs, rng, form, bits, precision):
+    """Of as many bytes, too: else the page is about another format."""
+    sparse = top_k(log_probs, K) if form == "top-k" else sampled(log_probs, K, torch.rand(N, generator=rng))
+    tensors = pack(sparse, precision)
+    assert sum(tensor.nbytes for tensor in tensors.values()) == N * rowcodes.row_bytes(K, V, bits)
+    read, ours = unpack(tensors, KeptLogits(form, V, K, precision=precision), "bucket"), rowcodes.kept(sparse, bits)
+    torch.testing.assert_close(read.log_weights.double(), ours.log_weights, atol=0.01, rtol=0)
+    torch.testing.assert_close(read.rest.double(), ours.rest, atol=0.01, rtol=0)
 
 
 def test_a_row_has_the_bytes_that_its_parts_have_as_arrays():
