@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from torch import nn
-from tutelage.jobs.cache import cache
 
 import tutelage
 from nets import BATCH, Pair, built, images, same, tokens
 from timing import Alternate, Row, compared
 from tutelage import CrossEntropy, Fit, Frozen, Learner, Match, Model, Objective, Plan, Run, RunOptions, Stage, Table, mse, soft_targets
 from tutelage.data import Data
+from tutelage.jobs.cache import cache
 from tutelage.objectives import regressor
 from tutelage.state import Stateful
 from tutelage.teachers import Cached, Teacher

@@ -28,6 +28,7 @@ from tutelage import (
     Stage,
     Table,
     cosine,
+    jensen_shannon,
     mse,
     regressor,
     soft_cross_entropy,
@@ -62,6 +63,7 @@ def objectives() -> dict[str, Objective]:
         "labels by the teacher's confidence (ConfidenceWeighted)": ConfidenceWeighted(),
         "labels and soft_targets, reverse": beside_labels(Match("logits", by=soft_targets(4.0, direction="reverse"))),
         "labels and soft_cross_entropy": beside_labels(Match("logits", by=soft_cross_entropy(4.0))),
+        "labels and jensen_shannon": beside_labels(Match("logits", by=jensen_shannon(0.5, 4.0))),
         "labels and mse of logits": beside_labels(Match("logits", by=mse())),
         "labels and permuted_dark": beside_labels(Match("logits", by=soft_cross_entropy(4.0), target=permuted_dark())),
         "label_mix by probability_cross_entropy": Match(

@@ -20,6 +20,10 @@ from docstrings import default_of, described, escaped
 from tutelage.cli.main import COMMANDS
 from tutelage.cli.parser import Parser
 
+BELOW = {"cache": ("show",)}
+"""Verbs that have verbs of their own."""
+ROWS = ("tutelage.jobs.estimate.Row", "tutelage.jobs.caching.estimate.Row")
+
 
 def write(docs: Path, results: Path = scoreboard.RESULTS) -> None:
     """Write all generated pages below docs/generated; a page that is as it was is left alone, so that it is not built again.
@@ -89,6 +93,11 @@ def commands() -> str:
             parts += [f"### {_begun(title)}" if title else "", *options]
         if parser.epilog:
             parts.append(f"```text\n{parser.epilog.strip()}\n```")
+        for word in BELOW.get(verb, ()):
+            below = parser_of(verb, word)
+            parts += [f"### tutelage {verb} {word}", below.description, f"```text\n{_usage(below)}\n```"]
+            parts += [option for _, options in _groups(below) for option in options]
+            parts.append(f"```text\n{below.epilog.strip()}\n```")
     return "\n\n".join(filter(None, parts)) + "\n"
 
 
@@ -238,7 +247,7 @@ def jobs() -> str:
             own = vars(importlib.import_module(where)).items()
             given = [n for n, thing in own if inspect.isclass(thing) and thing.__module__ == where and not n.startswith("_")]
             parts += [f".. autofunction:: {where}.{name}", *(f".. autoclass:: {where}.{each}\n   :members:" for each in given)]
-    return "```{eval-rst}\n" + "\n\n".join([*parts, ".. autoclass:: tutelage.jobs.estimate.Row"]) + "\n```\n"
+    return "```{eval-rst}\n" + "\n\n".join([*parts, *(f".. autoclass:: {row}" for row in ROWS)]) + "\n```\n"
 
 
 def benchmarks(docs: Path) -> str:

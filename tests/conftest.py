@@ -44,6 +44,14 @@ def no_page(monkeypatch):
     monkeypatch.setattr("tutelage.jobs.report.render", lambda contents: "")
 
 
+@pytest.fixture
+def untimed_caches(monkeypatch):
+    """No second is spent on timing a teacher, and what it costs is the same each time; processes look often at what others write."""
+    monkeypatch.setattr("tutelage.jobs.cache.costs", lambda models, *_, **__: {name: {"flops": 7} for name in models})
+    monkeypatch.setattr("tutelage.jobs.caching.estimate.SECONDS", 0.0)
+    monkeypatch.setattr("tutelage.jobs.caching.writing.PATIENCE", 0.005)
+
+
 @pytest.fixture(scope="module")
 def cheap_comparisons():
     """No time spent on the pages and the timing of comparisons."""

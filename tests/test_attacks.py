@@ -808,6 +808,105 @@ def test_names_in_a_run_folder_are_no_paths(name, run, tmp_path, no_page):
     assert {p for p in tmp_path.rglob("*") if run not in p.parents} == before
 
 
+# caches of strangers
+
+
+@pytest.fixture
+def kept(tmp_path, untimed_caches) -> Path:
+    """A small cache to tamper with."""
+    from small_caches import written
+
+    written(tmp_path / "kept", taps="2")
+    return tmp_path / "kept"
+
+
+def resealed(shard: Path) -> None:
+    """Give a shard that was exchanged the size and the checksum that its note should say, as whoever exchanged it would."""
+    note = json.loads(shard.with_suffix(".json").read_text())
+    content = shard.read_bytes()
+    shard.with_suffix(".json").write_text(json.dumps({**note, "bytes": len(content), "crc32": zlib.crc32(content)}))
+
+
+def test_no_file_of_a_cache_runs_code(kept, canary):
+    """Pickles in the place of shards, with checksums that are right, and beside them."""
+    for shard in sorted(kept.rglob("*.safetensors")):
+        torch.save(Payload(canary), shard)
+        resealed(shard)
+    for name in ("signals.pt", "train/plain-00000.pkl", "pytorch_model.bin", "__init__.py"):
+        shutil.copy(kept / "train/plain-00000.safetensors", kept / name)
+    code, said = called(["cache", "show", kept])
+    assert code == 1
+    assert "7 shards are damaged" in said
+
+
+@pytest.mark.parametrize("attack", HEADERS)
+def test_absurd_headers_of_the_shards_of_a_cache_are_refused(attack, kept):
+    """Checksums hold: it was written so."""
+    header = HEADERS[attack]
+    whole = header if header[0] != ord("{") else len(header).to_bytes(8, "little") + header + b"\0" * 4
+    for shard in kept.rglob("*.safetensors"):
+        shard.write_bytes(whole)
+        resealed(shard)
+    code, said = called(["cache", "show", kept])
+    assert code in (0, 1)
+    assert "Traceback" not in said
+
+
+@pytest.mark.parametrize("attack", JSONS)
+@pytest.mark.parametrize("name", ["cache.json", "train/plain-00000.json"])
+def test_the_json_of_a_cache_may_be_without_end(name, attack, kept, run):
+    """Looked at, and taken for one to go on with."""
+    (kept / name).write_text(JSONS[attack])
+    for words in (["cache", "show", kept], ["cache", "--teacher", run / "teacher", "--out", kept]):
+        code, said = called(words)
+        assert code in (1, 2)
+        assert "Traceback" not in said
+
+
+@pytest.mark.parametrize("name", ["../canary", "..", "/tmp/../canary", "a/../../canary", "..\\canary", "~/canary", "\0canary"])
+def test_names_in_a_cache_are_no_paths(name, kept, tmp_path, canary):
+    """Splits are folders; whoever names one names a place."""
+    from small_caches import signed
+
+    before = {p for p in tmp_path.rglob("*") if kept not in p.parents}
+
+    def change(said):
+        said["splits"] = {name: said["splits"]["train"]}
+
+    signed(kept, change)
+    code, said = called(["cache", "show", kept])
+    assert code == 2
+    assert "is no name of a split" in said
+    assert {p for p in tmp_path.rglob("*") if kept not in p.parents} == before
+
+
+def test_a_teacher_that_names_code_needs_the_users_leave_to_be_kept(run, kept, evil, canary, tmp_path):
+    """As everywhere."""
+    (run / "model/model.json").write_text(json.dumps({"spec": f"{evil}:net"}))
+    for words in (["cache", "--out", tmp_path / "new"], ["cache", "show", kept, "--data", "digits"]):
+        code, said = called([*words, "--teacher", run])
+        assert code == 2
+        assert "--trust-code" in said
+    assert not (tmp_path / "new").exists()
+
+
+def test_no_name_in_a_cache_steers_the_terminal(kept):
+    """Names of teacher, data and taps come from whoever wrote it."""
+    from small_caches import signed
+
+    def change(said):
+        said["teacher"] = dict.fromkeys(("name", "spec", "weights", "preprocessing"), STEERING) | {"asked": {"batch_size": STEERING}}
+        said["data"] = {"name": STEERING, "classes": [STEERING]}
+        taps = said["splits"]["train"]["taps"]
+        taps[STEERING] = {**taps.pop("2"), "path": STEERING}
+
+    signed(kept, change)
+    code, said = called(["cache", "show", kept])
+    assert code == 1
+    for sign in "\x1b\x07\x9b\x08\r":
+        assert sign not in said
+
+
 # names and texts on the page and in the terminal
 
 

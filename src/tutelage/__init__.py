@@ -8,6 +8,7 @@ from typing import Any
 __version__ = "0.1.0"
 
 _WHERE = {
+    "cache": "tutelage.jobs.cache",
     "compare": "tutelage.jobs.compare",
     "distill": "tutelage.jobs.distill",
     "evaluate": "tutelage.jobs.evaluate",
@@ -18,6 +19,7 @@ _WHERE = {
     "Objective": "tutelage.objectives",
     "cosine": "tutelage.objectives",
     "grid_conv": "tutelage.objectives",
+    "jensen_shannon": "tutelage.objectives",
     "mse": "tutelage.objectives",
     "regressor": "tutelage.objectives",
     "soft_cross_entropy": "tutelage.objectives",

@@ -325,6 +325,47 @@ def test_taps_takes_any_words(models, data, more):
     held(["taps", *models, *(f"--data={each}" for each in data), *more])
 
 
+CACHE = {
+    "keep": [*parted("all  none  top-3  top-0  sample-2  top-11  top-  top--1  TOP-3  sample-1e3"), "top-" + "9" * 5000],
+    "taps": parted("2  0.5  1.5  depth-0.5  depth-9  logits  ,  2,,2  0.5,2  nothing  .  1e-3  [2]"),
+    "logits_as": ["full", "float16", "8-bit", "float8"],
+    "taps-as": ["full", "bfloat16", "8-bit"],
+    "temperature": NUMBER,
+    "views": ["0", "1", *WHOLE],
+    "batch-size": ["1", "7", "64"],
+    "seed": [*WHOLE, "-5"],
+    "max_gib": ["1e-9", *NUMBER],
+    "device": ["cpu", "auto", "tpu"],
+    "precision": ["fp32", "bf16", "fp8"],
+}
+
+
+@st.composite
+def cache(draw) -> list[str]:
+    """The words after `cache`."""
+    words = draw(asked("teacher", "net.py:net", MODELS)) + draw(asked("data", "digits", DATA)) + draw(asked("out", "never", PATHS))
+    for _ in range(draw(st.integers(0, 3))):
+        name = draw(st.sampled_from([*CACHE]))
+        value = draw(st.sampled_from(CACHE[name] if draw(st.integers(0, 3)) else NUMBERS) | JUNK)
+        words += [f"--{name}={value}"] if draw(st.booleans()) else [f"--{name}", value]
+    return words + draw(st.sampled_from([[], [], []]) | st.lists(st.sampled_from(["--no-evaluation", *FLAGS]) | JUNK, max_size=1))
+
+
+@fuzz(80)
+@given(cache())
+def test_cache_takes_any_words(words):
+    """The teacher is asked about a few batches before anything is written, whatever was typed."""
+    held(["cache", *words, "--dry-run"])
+    assert not Path("never").exists()
+
+
+@fuzz(40)
+@given(st.lists(st.sampled_from([*PATHS, "--json", "--data=digits", "--teacher=mlp", "--data.seed=1"]) | JUNK, max_size=3))
+def test_cache_show_takes_any_words(words):
+    """A folder need not hold a cache."""
+    held(["cache", "show", *words])
+
+
 SPLITS = ["test", "train", "tset", "all", *STEERING]
 
 

@@ -1,4 +1,4 @@
-"""Temperature KL and soft cross entropy against SciPy, their limits, invariances and edges. Shapes: B=3, T=5, V=7."""
+"""Temperature KL, soft cross entropy and Jensen-Shannon against SciPy, their limits, invariances and edges. Shapes: B=3, T=5, V=7."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import pytest
+import scipy.spatial
 import scipy.special
 import scipy.stats
 import torch
@@ -14,8 +15,8 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from tutelage.errors import BadInput, ShapeMismatch
-from tutelage.objectives import Match, soft_cross_entropy, soft_targets
-from tutelage.objectives.logits import kl_divergence, soft_ce
+from tutelage.objectives import Match, jensen_shannon, soft_cross_entropy, soft_targets
+from tutelage.objectives.logits import js_divergence, kl_divergence, soft_ce
 from tutelage.state import Clock, linear_ramp
 
 B, T, V = 3, 5, 7
@@ -24,12 +25,20 @@ DISTANCES = {
     "reverse": lambda t: soft_targets(t, direction="reverse"),
     "soft-ce": lambda t: soft_cross_entropy(t),
     "plain-soft-ce": lambda t: soft_cross_entropy(t, scaled=False),
+    "js": lambda t: jensen_shannon(0.5, t),
+    "skewed-js": lambda t: jensen_shannon(0.2, t),
 }
 each_distance = pytest.mark.parametrize("make", DISTANCES.values(), ids=DISTANCES.keys())
 
 
 def pair(rng, *shape, scale=2.0):
     return (scale * torch.randn(2, *shape, dtype=torch.float64, generator=rng)).unbind()
+
+
+def mixed(p, q, beta):
+    """The divergence from the mixture, as it is defined."""
+    m = beta * p + (1 - beta) * q
+    return beta * scipy.stats.entropy(p, m) + (1 - beta) * scipy.stats.entropy(q, m)
 
 
 def by_loop(name, student, teacher, temperature):
@@ -43,6 +52,8 @@ def by_loop(name, student, teacher, temperature):
                 "reverse": lambda p=p, q=q: temperature**2 * scipy.stats.entropy(q, p),
                 "soft-ce": lambda p=p, q=q: temperature**2 * -sum(p[v] * math.log(q[v]) for v in range(V)),
                 "plain-soft-ce": lambda p=p, q=q: -sum(p[v] * math.log(q[v]) for v in range(V)),
+                "js": lambda p=p, q=q: temperature**2 * scipy.spatial.distance.jensenshannon(p, q) ** 2,
+                "skewed-js": lambda p=p, q=q: temperature**2 * mixed(p, q, 0.2),
             }[name]()
         )
     return np.array(rows).reshape(student.shape[:-1])
@@ -135,6 +146,59 @@ def test_soft_cross_entropy_is_soft_targets_plus_the_teachers_entropy(rng, tempe
     torch.testing.assert_close(torch.autograd.grad(kl.sum(), student), torch.autograd.grad(ce.sum(), student))
 
 
+@pytest.mark.parametrize("beta", [0.1, 0.5, 0.9])
+def test_jensen_shannon_vanishes_at_equality_and_stays_below_the_entropy_of_its_shares(rng, beta):
+    """The bound is what makes it safe where the student rules out what the teacher expects."""
+    student, teacher = pair(rng, B, V)
+    most = -beta * math.log(beta) - (1 - beta) * math.log(1 - beta)
+    own = teacher.clone().requires_grad_()
+    values = jensen_shannon(beta)(own, teacher)
+    torch.testing.assert_close(values, torch.zeros(B, dtype=torch.float64), atol=1e-12, rtol=0)
+    torch.testing.assert_close(torch.autograd.grad(values.sum(), own)[0], torch.zeros(B, V, dtype=torch.float64), atol=1e-12, rtol=0)
+    assert ((jensen_shannon(beta)(student, teacher) > 0) & (jensen_shannon(beta)(student, teacher) < most)).all()
+    apart = jensen_shannon(beta)(torch.tensor([[1e4, 0.0, 0.0]]), torch.tensor([[0.0, 1e4, 0.0]]))
+    assert apart.item() == pytest.approx(most)
+
+
+def test_jensen_shannon_is_symmetric_at_a_half_and_swaps_its_shares_elsewhere(rng):
+    """The teacher's share taken for the student's trains towards the other KL."""
+    student, teacher = pair(rng, B, V)
+    torch.testing.assert_close(jensen_shannon(0.5)(student, teacher), jensen_shannon(0.5)(teacher, student))
+    torch.testing.assert_close(jensen_shannon(0.2)(student, teacher), jensen_shannon(0.8)(teacher, student))
+    assert not torch.allclose(jensen_shannon(0.2)(student, teacher), jensen_shannon(0.8)(student, teacher))
+
+
+@pytest.mark.parametrize("temperature", [1.0, 4.0])
+def test_jensen_shannon_tends_to_either_kl_by_its_share(rng, temperature):
+    """The stated limits, in value and gradient."""
+    student, teacher = pair(rng, B, V)
+    student.requires_grad_()
+    for beta, share, direction in ((1e-6, 1e-6, "forward"), (1 - 1e-6, 1e-6, "reverse")):
+        limit = soft_targets(temperature, direction)(student, teacher)
+        values = jensen_shannon(beta, temperature)(student, teacher) / share
+        torch.testing.assert_close(values, limit, rtol=1e-3, atol=1e-8)
+        torch.testing.assert_close(*(torch.autograd.grad(v.sum(), student)[0] for v in (values, limit)), rtol=1e-2, atol=1e-5)
+
+
+@pytest.mark.parametrize("beta", [0, 1, 0.0, 1.0, -0.1, 1.5, math.nan, True, "half", None])
+def test_shares_that_are_no_part_of_a_mixture_are_refused(beta):
+    """At either end the divergence is 0 everywhere, and nothing would be learned."""
+    with pytest.raises(BadInput, match="teacher's share in the mixture"):
+        jensen_shannon(beta)
+
+
+def test_the_share_may_be_a_controller(rng):
+    """From one KL to the other while training."""
+    student, teacher = pair(rng, B, V)
+    ramp = linear_ramp(0.1, 0.9)
+    distance = jensen_shannon(ramp)
+    assert distance.knobs["beta"] is ramp
+    ramp.open()
+    for step, beta in ((0, 0.1), (1, 0.5), (2, 0.9)):
+        ramp.begin(Clock("s", step, 3, 0, 1, 0))
+        torch.testing.assert_close(distance(student, teacher), jensen_shannon(beta)(student, teacher))
+
+
 def test_reverse_is_forward_with_the_sides_swapped(rng):
     """Mode seeking and mass covering are the whole difference; mixing them up trains another method."""
     student, teacher = pair(rng, B, V)
@@ -214,7 +278,7 @@ def test_shapes_that_would_broadcast_are_refused(make, student_shape, teacher_sh
 
 
 @pytest.mark.parametrize("temperature", [0, 0.0, -1.0, math.nan, math.inf, -math.inf, True, "4", None])
-@pytest.mark.parametrize("make", [soft_targets, soft_cross_entropy])
+@pytest.mark.parametrize("make", [soft_targets, soft_cross_entropy, lambda t: jensen_shannon(0.5, t)])
 def test_temperatures_that_are_no_positive_finite_number_are_refused(make, temperature):
     """Temperature 0 divides by zero only after the data has been loaded."""
     with pytest.raises(BadInput, match="positive finite"):
@@ -244,6 +308,7 @@ def test_the_controller_is_a_visible_knob():
     ramp = linear_ramp(4.0, 1.0)
     assert soft_targets(ramp).knobs["temperature"] is ramp
     assert soft_cross_entropy(ramp).knobs["temperature"] is ramp
+    assert jensen_shannon(0.5, ramp).knobs["temperature"] is ramp
 
 
 @each_distance
@@ -259,4 +324,5 @@ def test_the_plain_functions_are_the_maths_of_the_distances(rng):
     """Users compute them by hand in notebooks and must get the trained number."""
     student, teacher = pair(rng, B, V)
     torch.testing.assert_close(kl_divergence(student, teacher, 3.0, "reverse"), soft_targets(3.0, "reverse")(student, teacher))
+    torch.testing.assert_close(js_divergence(student, teacher, 0.2, 3.0), jensen_shannon(0.2, 3.0)(student, teacher))
     torch.testing.assert_close(soft_ce(student, teacher, 3.0, scaled=False), soft_cross_entropy(3.0, scaled=False)(student, teacher))

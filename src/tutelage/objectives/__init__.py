@@ -3,7 +3,7 @@
 from tutelage.objectives.connectors import Connector, grid_conv, regressor, valid_conv
 from tutelage.objectives.features import cosine, mse
 from tutelage.objectives.labels import ConfidenceWeighted, CrossEntropy
-from tutelage.objectives.logits import probability_cross_entropy, soft_cross_entropy, soft_targets
+from tutelage.objectives.logits import jensen_shannon, probability_cross_entropy, soft_cross_entropy, soft_targets
 from tutelage.objectives.match import Distance, Match
 from tutelage.objectives.objective import Needs, Objective, Over, Shapes, Term, count_of, mean_of, safe_count, sum_of
 from tutelage.objectives.targets import label_mix, permuted_dark
@@ -22,6 +22,7 @@ __all__ = [
     "cosine",
     "count_of",
     "grid_conv",
+    "jensen_shannon",
     "label_mix",
     "mean_of",
     "mse",

@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 from tutelage.errors import BadInput, ShapeMismatch
 from tutelage.objectives.objective import Needs, Objective, Term, fitting
-from tutelage.signals import Batch, Signals, Tap
+from tutelage.signals import Batch, Signals, SparseLogits, Tap
 from tutelage.signals.outputs import raised
 
 IGNORED = -100
@@ -115,6 +115,9 @@ class ConfidenceWeighted(Objective):
     Args:
         name: name of the term.
 
+    Raises:
+        BadInput: sparse logits of a teacher that do not tell its largest probability: drawn ones, or of another temperature than 1.
+
     Source: Furlanello et al., "Born-Again Neural Networks", 2018, section 3.2 (CWTM).
     Relations: equals `CrossEntropy` where the teacher is equally sure of all samples.
     """
@@ -127,6 +130,12 @@ class ConfidenceWeighted(Objective):
         """Both sides' logits."""
         return Needs(frozenset({"logits"}), frozenset({"logits"}))
 
+    def refuses(self, form: str) -> str | None:
+        """Top-k keeps the likeliest class; among those that are drawn it may be missing."""
+        if form in ("dense", "top-k"):
+            return None
+        return f"{type(self).__name__} weighs by the largest probability, whose class may not have been kept"
+
     def terms(self, student: Signals, teacher: Signals | None, batch: Batch) -> list[Term]:
         """One term over the batch; ignored and masked samples weigh nothing."""
         if teacher is None:
@@ -137,8 +146,22 @@ class ConfidenceWeighted(Objective):
             raise ShapeMismatch(
                 f"term {self.name!r} weights samples, but the logits have shape {tuple(student['logits'].shape)}; expected (B, V)"
             )
-        weights_B = raised(teacher["logits"]).detach().softmax(-1).amax(-1).to(values_B.dtype)
+        weights_B = self._confidence(teacher["logits"]).to(values_B.dtype)
         mask_B = label_mask(batch, self.name)
         if mask_B is not None:
             weights_B = weights_B * mask_B.to(weights_B.dtype)
         return [Term(self.name, (weights_B * values_B).sum() / weights_B.sum().clamp(min=1e-12), "batch")]
+
+    def _confidence(self, told: Tensor | SparseLogits) -> Tensor:
+        """The largest probability of each row."""
+        if not isinstance(told, SparseLogits):
+            return raised(told).detach().softmax(-1).amax(-1)
+        why = self.refuses(told.form)
+        if why is not None:
+            raise BadInput(f"term {self.name!r}: the teacher's logits are {told.form}, but {why}")
+        if told.temperature != 1:
+            raise BadInput(
+                f"term {self.name!r} weights by probabilities at temperature 1, but the teacher's {told.form} logits were kept at "
+                f"{told.temperature:g}; write the cache with --temperature 1, or keep all of the classes (--keep all)"
+            )
+        return told.log_probs.amax(-1).exp()

@@ -1,7 +1,8 @@
-"""Distances between output distributions: temperature KL in either direction, soft cross entropy.
+"""Distances between output distributions: temperature KL in either direction, soft cross entropy, Jensen-Shannon.
 
 All are computed in log-space in float32 or wider, summed over classes, and left per row: (B, V) gives (B,), (B, T, V) gives (B, T).
-Shapes: B batch, T positions, V classes or vocabulary.
+The teacher's side may be sparse where a distance says that it accepts it; the maths of that is in `sparse.py`.
+Shapes: B batch, T positions, V classes or vocabulary, R rows of any of them.
 """
 
 from __future__ import annotations
@@ -12,12 +13,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tutelage.errors import BadInput
-from tutelage.objectives.match import Distance
+from tutelage.objectives.divergences import check_beta, in_pieces, js_terms
+from tutelage.objectives.match import ALL_FORMS, DENSE, Distance
 from tutelage.objectives.objective import alike
-from tutelage.state import Controller, Number
-
-HOTTEST = 1e18
-"""Largest temperature: losses are multiplied by its square, in float32."""
+from tutelage.objectives.sparse import sparse_cross_entropy, sparse_jsd, sparse_kl
+from tutelage.objectives.temperature import check_temperature
+from tutelage.signals import SparseLogits
+from tutelage.state import Number
 
 
 def kl_divergence(student_BV: Tensor, teacher_BV: Tensor, temperature: float = 1.0, direction: str = "forward") -> Tensor:
@@ -54,6 +56,24 @@ def soft_ce(student_BV: Tensor, teacher_BV: Tensor, temperature: float = 1.0, sc
     return rows * temperature**2 if scaled else rows
 
 
+def js_divergence(student_BV: Tensor, teacher_BV: Tensor, beta: float = 0.5, temperature: float = 1.0) -> Tensor:
+    """Generalised Jensen-Shannon divergence of two sets of logits, times temperature squared, per row: see `jensen_shannon`."""
+    check_temperature("js_divergence", temperature)
+    check_beta("js_divergence", beta)
+    student_BV, teacher_BV = alike("logits", student_BV, teacher_BV)
+
+    def rows(student_RV: Tensor, teacher_RV: Tensor) -> Tensor:
+        return js_terms(F.log_softmax(teacher_RV / temperature, dim=-1), F.log_softmax(student_RV / temperature, dim=-1), beta).sum(-1)
+
+    return in_pieces(rows, student_BV, teacher_BV) * temperature**2
+
+
+REVERSE_LOOKS_ELSEWHERE = (
+    "is KL(student || teacher), which looks where the student puts its mass, and there the teacher may have kept nothing "
+    "(direction='forward' looks where the teacher's is)"
+)
+
+
 def soft_targets(temperature: Number = 4.0, direction: Literal["forward", "reverse"] = "forward") -> Distance:
     """Hinton's soft targets: KL between the distributions at a temperature, times temperature squared.
 
@@ -65,10 +85,11 @@ def soft_targets(temperature: Number = 4.0, direction: Literal["forward", "rever
         direction: "forward" covers all of the teacher's mass, "reverse" seeks its modes.
 
     Returns:
-        A distance: (B, V) against (B, V) gives (B,); with positions, (B, T). Half precision is raised, float64 stays.
+        A distance: (B, V) against (B, V) gives (B,); with positions, (B, T). Half precision is raised, float64 stays. "forward" accepts
+        sparse logits of a teacher, see `sparse_kl`, at the temperature that they were kept at; "reverse" needs all classes.
 
     Raises:
-        BadInput: temperature not a positive finite number.
+        BadInput: temperature not a positive finite number, or one that the teacher's sparse logits cannot be read at.
         ShapeMismatch: the sides differ in shape; they must share the classes.
 
     Source: Hinton, Vinyals, Dean, "Distilling the Knowledge in a Neural Network", 2015, section 2.
@@ -81,10 +102,13 @@ def soft_targets(temperature: Number = 4.0, direction: Literal["forward", "rever
     if direction not in ("forward", "reverse"):
         raise BadInput(f"soft_targets(direction={direction!r}): expected 'forward' or 'reverse'")
 
-    def fn(student_BV: Tensor, teacher_BV: Tensor, temperature: float) -> Tensor:
+    def fn(student_BV: Tensor, teacher_BV: Tensor | SparseLogits, temperature: float) -> Tensor:
+        if isinstance(teacher_BV, SparseLogits):
+            return sparse_kl(student_BV, teacher_BV, temperature)
         return kl_divergence(student_BV, teacher_BV, temperature, direction)
 
-    return Distance(fn, {"temperature": temperature}, name=f"soft_targets({direction})")
+    accepts, reason = (ALL_FORMS, "") if direction == "forward" else (DENSE, REVERSE_LOOKS_ELSEWHERE)
+    return Distance(fn, {"temperature": temperature}, accepts, f"soft_targets({direction})", reason)
 
 
 def soft_cross_entropy(temperature: Number = 1.0, scaled: bool = True) -> Distance:
@@ -95,10 +119,11 @@ def soft_cross_entropy(temperature: Number = 1.0, scaled: bool = True) -> Distan
         scaled: multiply by temperature squared, as `soft_targets` does; False is the plain form that some papers use.
 
     Returns:
-        A distance, per row: (B, V) gives (B,), (B, T, V) gives (B, T).
+        A distance, per row: (B, V) gives (B,), (B, T, V) gives (B, T). It accepts sparse logits of a teacher, see `sparse_cross_entropy`,
+        at the temperature that they were kept at.
 
     Raises:
-        BadInput: temperature not a positive finite number.
+        BadInput: temperature not a positive finite number, or one that the teacher's sparse logits cannot be read at.
         ShapeMismatch: the sides differ in shape.
 
     Source: Hinton et al., 2015, section 2; the unscaled form: Romero et al., "FitNets", 2015, eq. 2.
@@ -106,10 +131,47 @@ def soft_cross_entropy(temperature: Number = 1.0, scaled: bool = True) -> Distan
     """
     check_temperature("soft_cross_entropy", temperature)
 
-    def fn(student_BV: Tensor, teacher_BV: Tensor, temperature: float) -> Tensor:
+    def fn(student_BV: Tensor, teacher_BV: Tensor | SparseLogits, temperature: float) -> Tensor:
+        if isinstance(teacher_BV, SparseLogits):
+            return sparse_cross_entropy(student_BV, teacher_BV, temperature, scaled)
         return soft_ce(student_BV, teacher_BV, temperature, scaled)
 
-    return Distance(fn, {"temperature": temperature}, name="soft_cross_entropy")
+    return Distance(fn, {"temperature": temperature}, ALL_FORMS, "soft_cross_entropy")
+
+
+def jensen_shannon(beta: Number = 0.5, temperature: Number = 1.0) -> Distance:
+    """Generalised Jensen-Shannon divergence: how far teacher and student are from their mixture, times temperature squared.
+
+    T^2 * [beta KL(p || m) + (1 - beta) KL(q || m)], m = beta p + (1 - beta) q; p the teacher's softmax at temperature T, q the student's.
+    Unlike either KL it is bounded, also where one side gives nothing to what the other expects.
+
+    Args:
+        beta: the teacher's share in the mixture, between 0 and 1, both excluded; a number or a controller.
+        temperature: > 0, the same for both sides; a number or a controller.
+
+    Returns:
+        A distance, per row: (B, V) gives (B,), (B, T, V) gives (B, T). It accepts sparse logits of a teacher, see `sparse_jsd`, at the
+        temperature that they were kept at.
+
+    Raises:
+        BadInput: beta or temperature out of range, or a temperature that the teacher's sparse logits cannot be read at.
+        ShapeMismatch: the sides differ in shape.
+
+    Source: Agarwal et al., "On-Policy Distillation of Language Models: Learning from Self-Generated Mistakes", 2024, section 2; the mixture
+        is Lin, "Divergence Measures Based on the Shannon Entropy", 1991, section 4.
+    Relations: at T = 1 at most -beta log(beta) - (1 - beta) log(1 - beta), which is log 2 at beta = 1/2, where it is symmetric. Divided by
+        beta it tends to the forward KL as beta goes to 0, divided by 1 - beta to the reverse KL as beta goes to 1: so its gradient
+        vanishes with beta or 1 - beta, and the weight of the term has to make up for it. The paper takes KL itself at either end.
+    """
+    check_beta("jensen_shannon", beta)
+    check_temperature("jensen_shannon", temperature)
+
+    def fn(student_BV: Tensor, teacher_BV: Tensor | SparseLogits, beta: float, temperature: float) -> Tensor:
+        if isinstance(teacher_BV, SparseLogits):
+            return sparse_jsd(student_BV, teacher_BV, beta, temperature)
+        return js_divergence(student_BV, teacher_BV, beta, temperature)
+
+    return Distance(fn, {"beta": beta, "temperature": temperature}, ALL_FORMS, "jensen_shannon")
 
 
 def probability_cross_entropy() -> Distance:
@@ -129,15 +191,3 @@ def probability_cross_entropy() -> Distance:
         return -(target_BV * F.log_softmax(student_BV, dim=-1)).sum(-1)
 
     return Distance(fn, name="probability_cross_entropy")
-
-
-def check_temperature(where: str, temperature: Number) -> None:
-    """Refuse a temperature that is not a positive finite number, or whose square is beyond float32.
-
-    Raises:
-        BadInput: it is not.
-    """
-    if isinstance(temperature, Controller):
-        return
-    if isinstance(temperature, bool) or not isinstance(temperature, (int, float)) or not (0 < temperature <= HOTTEST):
-        raise BadInput(f"{where}(temperature={temperature}): expected a positive finite number, at most {HOTTEST:g}")

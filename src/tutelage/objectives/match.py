@@ -14,12 +14,15 @@ from torch import Tensor, nn
 
 from tutelage.errors import BadInput, ShapeMismatch
 from tutelage.objectives.connectors import Connector
-from tutelage.objectives.objective import Needs, Objective, Over, Shapes, Term, fitting
-from tutelage.signals import Batch, Form, Signals, Tap
+from tutelage.objectives.objective import DENSE, Needs, Objective, Over, Shapes, Term, fitting
+from tutelage.objectives.temperature import check_kept
+from tutelage.signals import Batch, Form, Signals, SparseLogits, Tap
 from tutelage.signals.outputs import raised
 from tutelage.state import Number, value_of
 
 ConnectorFactory: TypeAlias = Callable[[Any, Any], nn.Module]
+
+ALL_FORMS: frozenset[Form] = frozenset({"dense", "top-k", "sampled"})
 
 
 @dataclass(frozen=True)
@@ -28,19 +31,34 @@ class Distance:
 
     Args:
         fn: `(student, target, **knobs) -> values` of shape (B,), (B, T), or () where it cannot be taken apart by sample.
-        knobs: its coefficients; a controller among them moves while training.
-        accepts: forms of the teacher's logits that it can read.
+        knobs: its coefficients; a controller among them moves while training. One named "temperature" divides logits.
+        accepts: forms of the teacher's logits that it can read; of those that are not dense, `fn` gets the `SparseLogits` themselves.
         name: how tables call it.
+        reason: why it cannot read other forms, to follow the name in a sentence.
+
+    Raises:
+        BadInput: called with sparse logits of a form that it does not accept, or of another temperature than its own.
     """
 
     fn: Callable[..., Tensor]
     knobs: Mapping[str, Number] = field(default_factory=dict)
-    accepts: frozenset[Form] = frozenset({"dense"})
+    accepts: frozenset[Form] = DENSE
     name: str = "distance"
+    reason: str = "is computed from all classes"
 
-    def __call__(self, student: Tensor, target: Tensor) -> Tensor:
+    def __call__(self, student: Tensor, target: Tensor | SparseLogits) -> Tensor:
         """The values for one batch, with the knobs as they are now."""
+        if isinstance(target, SparseLogits):
+            why = self.refuses(target.form)
+            if why:
+                raise BadInput(f"the teacher's logits are {target.form}, but {why}")
+            if "temperature" in self.knobs:
+                check_kept(self.name, self.knobs["temperature"], target)
         return self.fn(student, target, **{k: value_of(v) for k, v in self.knobs.items()})
+
+    def refuses(self, form: str) -> str | None:
+        """Why it cannot read a form of logits; None where it can."""
+        return None if form in self.accepts else f"{self.name} {self.reason}"
 
 
 _OVER: dict[int, Over] = {0: "batch", 1: "sample", 2: "token"}
@@ -56,7 +74,8 @@ class Match(Objective):
         through: a factory `(from_shape, to_shape) -> nn.Module`, called once by a dry run when a stage opens. The objective owns the
             module; it is trained with the student and saved beside it.
         side: whose tensor goes through the connector: the student's, to the teacher's shape, or the other way round.
-        target: rewrites the teacher's side, `(teacher signals, batch) -> Tensor`, instead of reading `teacher_tap` plainly.
+        target: rewrites the teacher's side, `(teacher signals, batch) -> Tensor`, instead of reading `teacher_tap` plainly. It is given
+            sparse logits only where it has an attribute `accepts` that names their form; an attribute `reason` says why not.
         name: name of the term; default: the student's tap.
 
     Raises:
@@ -105,10 +124,7 @@ class Match(Objective):
         if teacher is None:
             raise BadInput(f"term {self.name!r} matches a teacher, but its learner has none; give Learner(..., teacher=...)")
         own = raised(student[self.tap])
-        if self.target is None:
-            goal = raised(teacher[self.teacher_tap]).detach()
-        else:
-            goal = raised(self.target(teacher, batch)).detach()
+        goal = self._goal(teacher, batch)
         if self.through is not None:
             own, goal = self._connected(own, goal)
         values = self.by(own, goal)
@@ -118,6 +134,39 @@ class Match(Objective):
                 "expected (B,), (B, T), or () where it cannot be taken apart"
             )
         return [Term(self.name, values, _OVER[values.ndim], fitting(self.name, self.mask(batch), values.shape))]
+
+    def refuses(self, form: str) -> str | None:
+        """Why the target, or else the connector or the distance, cannot read a form of logits; None where it can."""
+        return self._unread(form) if self.target is None else self._untaken(form)
+
+    def _untaken(self, form: str) -> str | None:
+        if form in getattr(self.target, "accepts", DENSE):
+            return None
+        return f"its target {getattr(self.target, 'reason', 'is made of all classes')}"
+
+    def _unread(self, form: str) -> str | None:
+        if form in DENSE:
+            return None
+        if self.through is not None:
+            return "its connector takes all classes"
+        if not isinstance(self.by, Distance):
+            return "a bare function is given all classes (a Distance can say that it accepts fewer)"
+        return self.by.refuses(form)
+
+    def _goal(self, teacher: Signals, batch: Batch) -> Any:
+        """The teacher's side, without a way back for gradients."""
+        if self.target is None:
+            goal = teacher[self.teacher_tap]
+        else:
+            self._check_form(teacher.get(self.teacher_tap), self._untaken)
+            goal = self.target(teacher, batch)
+        self._check_form(goal, self._unread)
+        return (goal if isinstance(goal, SparseLogits) else raised(goal)).detach()
+
+    def _check_form(self, told: Any, refuses: Callable[[str], str | None]) -> None:
+        why = refuses(told.form) if isinstance(told, SparseLogits) else None
+        if why is not None:
+            raise BadInput(f"term {self.name!r}: the teacher's logits are {told.form}, but {why}")
 
     def _connected(self, own: Tensor, goal: Tensor) -> tuple[Tensor, Tensor]:
         if self.connector is None:

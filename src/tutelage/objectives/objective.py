@@ -17,12 +17,15 @@ import torch
 from torch import Tensor, nn
 
 from tutelage.errors import BadInput, ShapeMismatch
-from tutelage.signals import Batch, Signals, Tap
+from tutelage.signals import Batch, Form, Signals, Tap
 from tutelage.signals.outputs import raised
 from tutelage.state import Controller, Number, value_of
 
 Shapes: TypeAlias = Mapping[Tap, torch.Size]
 Over: TypeAlias = Literal["sample", "token", "sequence", "batch"]
+
+DENSE: frozenset[Form] = frozenset({"dense"})
+"""What is read where nothing else is said."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +117,7 @@ def mean_of(term: Term) -> Tensor:
 
 
 class Objective(nn.Module):
-    """What the student has to match. Write `terms`, and `needs` and `build` where the defaults do not fit.
+    """What the student has to match. Write `terms`, and `needs`, `refuses` and `build` where the defaults do not fit.
 
     Attributes:
         name: name of the term, for leaves.
@@ -125,6 +128,10 @@ class Objective(nn.Module):
     def needs(self) -> Needs:
         """The taps that are read on each side."""
         raise NotImplementedError(f"{type(self).__name__} must say which taps it needs")
+
+    def refuses(self, form: str) -> str | None:
+        """Why it cannot read a form of the teacher's logits, as a clause; None where it can. By default it reads dense ones only."""
+        return None if form in DENSE else f"{type(self).__name__} reads all classes"
 
     def build(self, student: Shapes, teacher: Shapes) -> None:
         """Make trainable parts that depend on shapes; called at the start of each stage, so it must be idempotent."""
@@ -196,6 +203,10 @@ class Sum(Objective):
             found = found | part.needs()
         return found
 
+    def refuses(self, form: str) -> str | None:
+        """Why the first part that cannot read a form of logits cannot."""
+        return next((why for part in self._objectives() if (why := part.refuses(form))), None)
+
     def build(self, student: Shapes, teacher: Shapes) -> None:
         """Build each part."""
         for part in self._objectives():
@@ -221,6 +232,10 @@ class _Around(Objective):
     def needs(self) -> Needs:
         """What the inner objective reads."""
         return self.of.needs()
+
+    def refuses(self, form: str) -> str | None:
+        """Why the inner objective cannot read a form of logits."""
+        return self.of.refuses(form)
 
     def build(self, student: Shapes, teacher: Shapes) -> None:
         """Build the inner objective."""

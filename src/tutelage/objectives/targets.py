@@ -6,6 +6,7 @@ Objects with visible fields rather than closures, so that a moving share is foun
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -43,6 +44,8 @@ def label_mix(share: Number) -> LabelMix:
 @dataclass(frozen=True)
 class PermutedDark:
     """A target without the dark knowledge's order; build it with `permuted_dark`."""
+
+    reason: ClassVar[str] = "puts the teacher's values for all classes in another order, and so needs all of them"
 
     def __call__(self, teacher: Signals, batch: Batch) -> Tensor:
         """Logits (B, V), each row's values shuffled among the classes that are not its largest."""

@@ -26,6 +26,9 @@ kept ones share all. "spread": each of them is equally likely."""
 
 TAILS = ("bucket", "renormalize", "spread")
 
+EDGE = 1e-6
+"""How near to 0 or 1 a uniform number may come, where draws are decided by sums that are rounded."""
+
 
 @dataclass(frozen=True)
 class SparseLogits:
@@ -131,7 +134,7 @@ def sampled(logits: Tensor, k: int, uniforms: Tensor, temperature: float = 1.0) 
         Sampling for Variance-Optimal Estimation of Subset Sums", 2011. Anshumann et al., "Sparse Logit Sampling", 2025, draw with
         replacement and keep counts; this has less variance for as many ids.
     """
-    log_probs_V = _log_probabilities(logits, k, temperature).double()
+    log_probs_V = _log_probabilities(logits.double(), k, temperature)
     first = log_probs_V.topk(k, dim=-1)
     p_K = first.values.exp()
     # what is left after the s likeliest have been taken for sure, s = 0 .. K-1
@@ -145,7 +148,8 @@ def sampled(logits: Tensor, k: int, uniforms: Tensor, temperature: float = 1.0) 
     unsure_V = (log_probs_V.exp() / threshold_1).nan_to_num(0.0, posinf=0.0)
     unsure_V.scatter_(-1, first.indices, torch.where(places_K < sure_1, 0.0, unsure_V.gather(-1, first.indices)))
     ends_V = unsure_V.cumsum(-1)
-    points_K = uniforms.unsqueeze(-1).to(ends_V) + places_K - sure_1
+    # where classes are as long as the unit, rounding at its ends would keep one class twice and its neighbour never
+    points_K = uniforms.unsqueeze(-1).to(ends_V).clamp(EDGE, 1 - EDGE) + places_K - sure_1
     last_1 = (ends_V < ends_V[..., -1:]).sum(-1, keepdim=True)
     drawn_K = torch.searchsorted(ends_V, points_K.clamp(min=0).contiguous(), right=True).minimum(last_1)
     ids_K = torch.where(places_K < sure_1, first.indices, drawn_K)

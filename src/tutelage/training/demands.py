@@ -5,6 +5,7 @@ from __future__ import annotations
 from tutelage.errors import BadInput
 from tutelage.objectives import Objective
 from tutelage.signals.taps import LOGITS, check_path
+from tutelage.teachers import Teacher
 from tutelage.training.checkpoint import names as listed
 from tutelage.training.plan import Plan
 
@@ -13,7 +14,7 @@ def check_plan(plan: Plan) -> None:
     """Check, before the first stage trains, what all stages ask of their models and teachers.
 
     Raises:
-        BadInput: an objective without its teacher, or a tap that the teacher cannot give.
+        BadInput: an objective without its teacher, a tap that the teacher cannot give, or logits in a form that a term cannot read.
         UnknownTap: a path that is not in the model; names the nearest.
     """
     for stage in plan.parts:
@@ -28,6 +29,7 @@ def check_plan(plan: Plan) -> None:
                 continue
             if learner.teacher is None:
                 raise BadInput(f"learner {name!r} of stage {stage.name!r} matches a teacher but has none; give Learner(..., teacher=...)")
+            _check_forms(stage.name, learner.loss, learner.teacher)
             for tap in needs.teacher:
                 if tap == LOGITS:
                     continue
@@ -40,3 +42,19 @@ def check_plan(plan: Plan) -> None:
                 if isinstance(tap, str):
                     for model in learner.teacher.models():
                         check_path(model.module, tap, f"the teacher ({model.name})")
+
+
+def _check_forms(stage: str, loss: Objective, teacher: Teacher) -> None:
+    """Refuse a term that reads the teacher's logits in none of the forms that it gives."""
+    forms = sorted(teacher.gives.forms)
+    for leaf in loss.leaves():
+        if LOGITS not in (leaf.needs().teacher or ()):
+            continue
+        if not forms:
+            raise BadInput(f"stage {stage!r}: term {leaf.name!r} reads the teacher's logits, but {teacher.name} gives none")
+        reasons = [leaf.refuses(form) for form in forms]
+        if None not in reasons:
+            raise BadInput(
+                f"stage {stage!r}: term {leaf.name!r} cannot read what {teacher.name} gives, {' or '.join(forms)} logits: {reasons[0]}; "
+                "give a teacher that shows all classes (a cache: written with --keep all)"
+            )

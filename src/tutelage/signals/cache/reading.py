@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from tutelage.errors import BadInput, Mismatch, nearest
 from tutelage.signals.cache.about import PLAIN, DamagedCache, KeptSplit, read_about
-from tutelage.signals.cache.codes import decoded, unpack
+from tutelage.signals.cache.codes import decoded, sparse_parts, unpack
+from tutelage.signals.cache.layout import check_tensors
+from tutelage.signals.cache.rows import Place, Rows
 from tutelage.signals.cache.shards import check_shard, file_of, is_there, open_shard
 from tutelage.signals.sparse import SparseLogits, Tail
 
@@ -34,8 +37,12 @@ class Cache:
     def __init__(self, folder: Path) -> None:
         self.folder, self.about = folder, read_about(folder)
 
-    def split(self, name: str) -> Split:
-        """The signals of a split.
+    def split(self, name: str, *, progress: Callable[[int, int], None] | None = None) -> Split:
+        """The signals of a split; all its bits are compared with their checksums, once in a process.
+
+        Args:
+            name: which.
+            progress: is told how many bytes were compared, and of how many, from time to time.
 
         Raises:
             BadInput: it holds no such split.
@@ -43,39 +50,62 @@ class Cache:
         """
         if name not in self.about.splits:
             raise BadInput(f"the cache {self.folder} holds nothing of the split {name!r}; it has {', '.join(self.about.splits)}")
-        return Split(self, name)
+        return Split(self, name, progress=progress)
 
-    def missing(self) -> list[Path]:
-        """Shards that are not written yet."""
-        found = []
-        for name, split in self.about.splits.items():
-            found += [path for view, number in split.shards if not is_there(path := file_of(self.folder, name, view, number))]
-        return found
+    def missing(self, *splits: str) -> list[Path]:
+        """Shards that are not written yet, of some splits or of all."""
+        return [
+            path
+            for name in splits or self.about.splits
+            for view, number in self.about.splits[name].shards
+            if not is_there(path := file_of(self.folder, name, view, number))
+        ]
 
 
 class Split:
     """What a cache holds of one split; checked when it is opened, so that nothing is found out in the middle of a training.
 
+    It may be sent to another process, which opens the shards again.
+
     Args:
         cache: whose.
         name: which.
+        progress: is told how many bytes were compared, and of how many.
     """
 
-    def __init__(self, cache: Cache, name: str) -> None:
+    def __init__(self, cache: Cache, name: str, *, progress: Callable[[int, int], None] | None = None) -> None:
         self.cache, self.name = cache, name
         self.kept: KeptSplit = cache.about.splits[name]
-        missing = [path for path in cache.missing() if path.parent.name == name]
+        missing = cache.missing(name)
         if missing:
             raise DamagedCache(
                 f"the cache {cache.folder} is not finished: {len(missing)} of {len(self.kept.shards)} shards of {name} are missing "
                 f"({missing[0].name}); run the command that writes it again"
             )
-        self._open: dict[tuple[int, int], dict[str, Tensor]] = {}
-        for view, number in self.kept.shards:
-            try:
-                check_shard(file_of(cache.folder, name, view, number), self.note(view, number))
-            except DamagedCache as error:
-                raise DamagedCache(f"{error}; run the command that writes the cache again, which makes damaged shards anew") from None
+        self._open: dict[tuple[int, int], Rows] = {}
+        try:
+            self._check(progress)
+        except DamagedCache as error:
+            raise DamagedCache(f"{error}; run the command that writes the cache again, which makes damaged shards anew") from None
+
+    def _check(self, progress: Callable[[int, int], None] | None) -> None:
+        files = {key: file_of(self.cache.folder, self.name, *key) for key in self.kept.shards}
+        done, whole = 0, sum(file.stat().st_size for file in files.values()) if progress else 0
+
+        def compared(count: int) -> None:
+            nonlocal done
+            done += count
+            if progress is not None:
+                progress(done, whole)
+
+        for key, file in files.items():
+            check_shard(file, self.note(*key), compared=compared)
+            self._rows(key)
+        if not self._counted and len(self.ids.unique()) != self.kept.samples:
+            raise DamagedCache(f"an id occurs twice in {self.name} of {self.cache.folder}")
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"cache": self.cache, "name": self.name, "kept": self.kept, "_open": {}}
 
     def note(self, view: int, number: int) -> dict[str, str | int]:
         """What the note of a shard must say."""
@@ -83,14 +113,39 @@ class Split:
 
     def shard(self, view: int, number: int) -> dict[str, Tensor]:
         """The tensors of a shard."""
-        if (view, number) not in self._open:
-            self._open[view, number] = open_shard(file_of(self.cache.folder, self.name, view, number))
-        return self._open[view, number]
+        return self._rows((view, number)).tensors
+
+    def _rows(self, key: tuple[int, int]) -> Rows:
+        if key not in self._open:
+            self._open[key] = self._opened(*key)
+        return self._open[key]
+
+    def _opened(self, view: int, number: int) -> Rows:
+        """A shard, whose tensors are as described, of the types and shapes of the first one, and of the samples of the plain one."""
+        path = file_of(self.cache.folder, self.name, view, number)
+        tensors = open_shard(path)
+        check_tensors(tensors, self.kept, len(self.kept.rows(number)), str(path))
+        if (view, number) != (PLAIN, 0):
+            first = self.shard(PLAIN, 0)
+            other = next((n for n, t in tensors.items() if (t.dtype, t.shape[1:]) != (first[n].dtype, first[n].shape[1:])), None)
+            if other is not None:
+                raise DamagedCache(
+                    f"{path} has {other!r} as {tensors[other].dtype} {tuple(tensors[other].shape)}, "
+                    f"the first shard as {first[other].dtype} {tuple(first[other].shape)}"
+                )
+        if view != PLAIN and not tensors["id"].equal(self.shard(PLAIN, number)["id"]):
+            raise DamagedCache(f"{path} holds other samples than the plain shard of that number")
+        return Rows(tensors)
 
     @functools.cached_property
     def ids(self) -> Tensor:
         """The ids of all samples, int64 (N,), in the order in which they are kept."""
         return torch.cat([self.shard(PLAIN, number)["id"] for view, number in self.kept.shards if view == PLAIN])
+
+    @functools.cached_property
+    def _counted(self) -> bool:
+        """Whether ids are the positions, which need not be looked up."""
+        return self.ids.equal(torch.arange(len(self.ids)))
 
     @functools.cached_property
     def _sorted(self) -> tuple[Tensor, Tensor]:
@@ -102,16 +157,21 @@ class Split:
         Raises:
             BadInput: a sample that the cache does not hold; names it.
         """
-        known, order = self._sorted
-        at = torch.searchsorted(known, ids_B).clamp(max=len(known) - 1)
-        absent = ids_B[known[at] != ids_B]
-        if len(absent):
-            named = ", ".join(str(i) for i in absent[:SHOWN].tolist())
+        if ids_B.dtype != torch.int64 or ids_B.ndim != 1:
+            raise BadInput(f"a cache is read by ids, int64 (B,), not {ids_B.dtype} {tuple(ids_B.shape)}")
+        if self._counted:
+            places_B, absent_B = ids_B, (ids_B < 0) | (ids_B >= self.kept.samples)
+        else:
+            known, order = self._sorted
+            at = torch.searchsorted(known, ids_B).clamp(max=len(known) - 1)
+            places_B, absent_B = order[at], known[at] != ids_B
+        if absent_B.any():
+            absent = ids_B[absent_B].tolist()
             raise BadInput(
-                f"the cache {self.cache.folder} holds nothing of {len(absent)} samples of {self.name} (id {named}); "
-                "it was written for other data"
+                f"the cache {self.cache.folder} holds nothing of {len(absent)} samples of {self.name} "
+                f"(id {', '.join(map(str, absent[:SHOWN]))}); it was written for other data"
             )
-        return order[at]
+        return places_B
 
     def read(
         self, ids_B: Tensor, views_B: Tensor | None = None, *, taps: Collection[str] = (), logits: bool = True, tail: Tail = "bucket"
@@ -138,78 +198,48 @@ class Split:
                 raise BadInput(f"the cache {self.cache.folder} holds no tap {tap!r}; it has {sorted(kept.taps)}{nearest(tap, kept.taps)}")
         if logits and kept.logits is None:
             raise BadInput(f"the cache {self.cache.folder} holds no logits of {self.name}; write it with --keep all, top-K or sample-K")
-        wanted = [f"tap.{tap}" for tap in taps]
+        place = self._place(self.places(ids_B), views_B)
+        shown: dict[str, Tensor | SparseLogits] = {tap: self._tap(place, tap) for tap in taps}
         if logits and kept.logits is not None:
-            wanted += ["logits"] if kept.logits.form == "dense" else ["logits.ids", "logits.log_probs", "logits.rest"]
-        parts = self._grouped(self.places(ids_B), views_B)
-        found = {name: self._gathered(name, parts, len(ids_B)) for name in wanted}
-        shown: dict[str, Tensor | SparseLogits] = {tap: found[f"tap.{tap}"] for tap in taps}
-        if logits and kept.logits is not None:
-            if kept.logits.form == "dense":
-                full = kept.logits.precision == "full"
-                shown["logits"] = found["logits"] if full else found["logits"].float()
-            else:
-                shown["logits"] = unpack({name: found[f"logits.{name}"] for name in ("ids", "log_probs", "rest")}, kept.logits, tail)
+            shown["logits"] = self._logits(place, tail)
         return shown
 
-    def _grouped(self, places_B: Tensor, views_B: Tensor | None) -> list[tuple[tuple[int, int], Tensor | slice, Tensor]]:
-        """((view, number) of a shard, which of the batch, rows in the shard), for each shard that is touched."""
-        numbers_B, rows_B = places_B // self.kept.per_shard, places_B % self.kept.per_shard
-        views_B = torch.full_like(places_B, PLAIN) if views_B is None else views_B
-        count = self.kept.views
-        wrong = views_B[(views_B < PLAIN) | (views_B >= count)]
-        if len(wrong):
-            raise BadInput(f"the cache {self.cache.folder} holds {count} views of a sample; view {int(wrong[0])} was asked for")
-        keys_B = (views_B + 1) * (1 + numbers_B.max()) + numbers_B if len(places_B) else places_B
-        keys, inverse_B = keys_B.unique(return_inverse=True)
-        if len(keys) <= 1:
-            return [((int(views_B[0]), int(numbers_B[0])), slice(None), rows_B)] if len(places_B) else []
-        parts: list[tuple[tuple[int, int], Tensor | slice, Tensor]] = []
-        order_B = inverse_B.argsort()
-        for which in order_B.split(torch.bincount(inverse_B).tolist()):
-            first = which[0]
-            parts.append(((int(views_B[first]), int(numbers_B[first])), which, rows_B[which]))
-        return parts
+    def _place(self, places_B: Tensor, views_B: Tensor | None) -> Place:
+        """Where the samples lie in the views that are asked for."""
+        views = [PLAIN] * len(places_B)
+        if views_B is not None:
+            if views_B.dtype != torch.int64 or views_B.shape != places_B.shape:
+                raise BadInput(f"views are asked for by numbers, int64 {tuple(places_B.shape)}, not {views_B.dtype} {tuple(views_B.shape)}")
+            views = views_B.tolist()
+            wrong = next((view for view in views if not PLAIN <= view < self.kept.views), None)
+            if wrong is not None:
+                raise BadInput(f"the cache {self.cache.folder} holds {self.kept.views} views of a sample; view {wrong} was asked for")
+        size = self.kept.per_shard
+        places = places_B.tolist()
+        shards = [self._rows((view, place // size)) for view, place in zip(views, places, strict=True)]
+        return Place(shards or [self._rows((PLAIN, 0))], [place % size for place in places])
 
-    def _gathered(self, name: str, parts: list[tuple[tuple[int, int], Tensor | slice, Tensor]], size: int) -> Tensor:
-        ragged = self.kept.ragged and self._by_position(name)
-        pieces = [(which, self._rows(key, name, rows, ragged)) for key, which, rows in parts]
-        if len(pieces) == 1 and isinstance(pieces[0][0], slice):
-            return pieces[0][1]
-        longest = max((piece.shape[1] for _, piece in pieces), default=0) if ragged else 0
-        first = pieces[0][1]
-        shape = (size, longest, *first.shape[2:]) if ragged else (size, *first.shape[1:])
-        whole = first.new_zeros(shape) if ragged else first.new_empty(shape)
-        for which, piece in pieces:
-            if ragged:
-                whole[which, : piece.shape[1]] = piece
-            else:
-                whole[which] = piece
-        return whole
+    def _logits(self, place: Place, tail: Tail) -> Tensor | SparseLogits:
+        kept = self.kept.logits
+        assert kept is not None
+        read = place.read_ragged if kept.positions and self.kept.ragged else place.read
+        if kept.form == "dense":
+            logits = read("logits")
+            return logits if kept.precision == "full" else logits.float()
+        return unpack({name: read(f"logits.{name}") for name in sparse_parts(kept)}, kept, tail)
 
-    def _by_position(self, name: str) -> bool:
-        if name.startswith("tap."):
-            return self.kept.taps[name.removeprefix("tap.")].positions
-        return self.kept.logits is not None and self.kept.logits.positions
-
-    def _rows(self, key: tuple[int, int], name: str, rows: Tensor, ragged: bool) -> Tensor:
-        """Some samples of a shard, decoded; ragged ones padded with zeros to the longest of them."""
-        shard = self.shard(*key)
-        if not ragged:
-            read = shard[name][rows]
-            padding = None
-        else:
-            lengths = shard["lengths"].long()
-            ends = lengths.cumsum(0)
-            own = lengths[rows]
-            places = torch.arange(int(own.max()))
-            padding = places >= own[:, None]
-            read = shard[name][((ends - lengths)[rows, None] + places).clamp(max=int(ends[-1]) - 1)]
-        if name.startswith("tap."):
-            read = decoded(read, shard.get(f"{name}.low"), shard.get(f"{name}.step"), self.kept.taps[name.removeprefix("tap.")])
-        if padding is not None:
-            read[padding] = 0
-        return read
+    def _tap(self, place: Place, name: str) -> Tensor:
+        kept = self.kept.taps[name]
+        ragged = kept.positions and self.kept.ragged
+        found = place.read_ragged(f"tap.{name}") if ragged else place.read(f"tap.{name}")
+        if kept.precision == "full":
+            return found
+        if kept.precision != "8-bit":
+            return found.float()
+        found = decoded(found, place.of_shards(f"tap.{name}.low"), place.of_shards(f"tap.{name}.step"), kept)
+        if ragged:  # zeros were added as codes
+            found[place.padding()] = 0
+        return found
 
 
 def note_for(fingerprint: str, name: str, kept: KeptSplit, view: int, number: int) -> dict[str, str | int]:

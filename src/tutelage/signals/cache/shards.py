@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import json
 import os
+import time
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,13 @@ from torch import Tensor
 
 from tutelage.signals.cache.about import PLAIN, DamagedCache
 
-_SOUND: dict[Path, tuple[int, int]] = {}
-"""Shards whose bits were compared in this process, with the size and time of change that they had."""
+LARGEST_NOTE = 1 << 16
+BLOCK = 1 << 20
+SETTLED = 100_000_000
+"""Nanoseconds since a file's last change after which another change would show in its times, coarse as they are."""
+
+_CHECKSUMS: dict[tuple[int, ...], int] = {}
+"""Of files that were read in this process, by device, number, size and times of change: what was read once is not read again."""
 
 
 def file_of(folder: Path, split: str, view: int, number: int) -> Path:
@@ -46,7 +52,8 @@ def write_shard(path: Path, tensors: Mapping[str, Tensor], note: Mapping[str, An
 def _write(path: Path, content: bytes) -> None:
     beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with beside.open("wb") as file:
+        beside.unlink(missing_ok=True)
+        with beside.open("xb") as file:  # a link in its place is not followed
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
@@ -66,41 +73,63 @@ def is_there(path: Path) -> bool:
     return path.is_file() and note_of(path).is_file()
 
 
-def check_shard(path: Path, note: Mapping[str, Any]) -> None:
-    """Compare a shard with what its note says, bit for bit, and the note with what is expected; once in a process.
+def check_shard(path: Path, note: Mapping[str, Any], *, compared: Callable[[int], None] | None = None) -> None:
+    """Compare a shard with what its note says, bit for bit, and the note with what is expected.
+
+    All bits are read, but once in a process as long as the file does not change.
 
     Args:
         path: of the shard.
         note: what its note must say.
+        compared: is told how many bytes were compared, from time to time.
 
     Raises:
         DamagedCache: it is missing, cut, changed, or of another cache; says which.
     """
-    try:
-        stat = path.stat()
-        said = json.loads(note_of(path).read_text())
-        size, checksum = said["bytes"], said["crc32"]
-    except FileNotFoundError:
-        raise DamagedCache(f"{path} is missing") from None
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        raise DamagedCache(f"{note_of(path)} is damaged") from None
+    if not path.is_file():
+        raise DamagedCache(f"{path} is missing")
+    said = _read_note(note_of(path))
     other = next((key for key in note if said.get(key) != note[key]), None)
     if other is not None:
         raise DamagedCache(f"{path} is of another cache: its {other} is {str(said.get(other))[:40]}, not {note[other]}")
-    if stat.st_size != size:
-        raise DamagedCache(f"{path} has {stat.st_size:,} bytes where {size:,} were written")
-    if _SOUND.get(path) == (stat.st_size, stat.st_mtime_ns):
-        return
-    if _checksum(path) != checksum:
-        raise DamagedCache(f"{path} is not what was written: a bit of it has changed")
-    _SOUND[path] = (stat.st_size, stat.st_mtime_ns)
+    try:
+        size = path.stat().st_size
+        if size != said["bytes"]:
+            raise DamagedCache(f"{path} has {size:,} bytes where {said['bytes']:,} were written")
+        if _checksum(path, compared) != said["crc32"]:
+            raise DamagedCache(f"{path} is not what was written: a bit of it has changed")
+    except OSError as error:
+        raise DamagedCache(f"{path} cannot be read ({error.strerror})") from None
 
 
-def _checksum(path: Path) -> int:
-    total = 0
+def _read_note(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise DamagedCache(f"{path} is missing")
+    try:
+        if path.stat().st_size > LARGEST_NOTE:
+            raise ValueError("too long")
+        said = json.loads(path.read_text())
+        if type(said["bytes"]) is int and type(said["crc32"]) is int and isinstance(said, dict):
+            return said
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        pass
+    raise DamagedCache(f"{path} is damaged")
+
+
+def _checksum(path: Path, compared: Callable[[int], None] | None) -> int:
+    tell = compared or (lambda count: None)
     with path.open("rb") as file:
-        while block := file.read(1 << 22):
+        stat = os.fstat(file.fileno())
+        key = stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
+        if key in _CHECKSUMS:
+            tell(stat.st_size)
+            return _CHECKSUMS[key]
+        total = 0
+        while block := file.read(BLOCK):
             total = zlib.crc32(block, total)
+            tell(len(block))
+    if time.time_ns() - max(stat.st_mtime_ns, stat.st_ctime_ns) > SETTLED:
+        _CHECKSUMS[key] = total
     return total
 
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
 from tutelage.errors import BadInput, ShapeMismatch
-from tutelage.signals.cache.about import KeptLogits, KeptSplit, KeptTap
-from tutelage.signals.cache.codes import DTYPES, coded, narrow, pack
-from tutelage.signals.sparse import SparseLogits, sampled, top_k
+from tutelage.signals.cache.about import KeptLogits, KeptSplit
+from tutelage.signals.cache.codes import FLOATS, coded, pack
+from tutelage.signals.sparse import sampled, top_k
 
 
 class Shard:
@@ -25,8 +24,9 @@ class Shard:
         self.kept = kept
         self._ids: list[Tensor] = []
         self._lengths: list[Tensor] = []
-        self._logits: list[Tensor | SparseLogits] = []
+        self._logits: list[dict[str, Tensor]] = []
         self._taps: dict[str, list[Tensor]] = {name: [] for name in kept.taps}
+        self._positions: int | None = None
 
     def add(self, ids_B: Tensor, signals: Mapping[str, Tensor], *, uniforms: Tensor | None = None, mask_BT: Tensor | None = None) -> None:
         """Take the signals of a batch.
@@ -38,62 +38,80 @@ class Shard:
             mask_BT: of ragged samples, which positions are real: a sample's first ones.
 
         Raises:
-            ShapeMismatch: a signal has another shape than the description says.
-            BadInput: a signal is NaN or infinite, or a mask has holes.
+            ShapeMismatch: a signal has another shape than the description says, or not a row for each sample.
+            BadInput: a signal is NaN or infinite, too large for its precision, or of a type that is not kept; a mask has holes; there
+                are no uniforms.
         """
-        lengths_B = None
-        if self.kept.ragged:
-            lengths_B = _lengths(mask_BT)
+        kept, logits = self.kept, self.kept.logits
+        lengths_B = _lengths(mask_BT, len(ids_B)) if kept.ragged else None
+        rows = {}
+        wanted = {name: (tap.shape, tap.positions) for name, tap in kept.taps.items()}
+        if logits is not None:
+            wanted["logits"] = (logits.classes,), logits.positions
+        for name, (shape, positions) in wanted.items():
+            lead = self._lead(len(ids_B), signals[name], mask_BT) if positions else (len(ids_B),)
+            _check(name, signals[name], lead, shape)
+            rows[name] = _real(signals[name], lengths_B, positions)
+        if logits is not None:
+            drawn = None if uniforms is None else _real(uniforms, lengths_B, logits.positions)
+            self._logits.append(_kept(rows["logits"], logits, drawn))
+        for name in kept.taps:
+            self._taps[name].append(rows[name].cpu())
+        if lengths_B is not None:
             self._lengths.append(lengths_B.cpu())
         self._ids.append(ids_B.cpu())
-        for name, tap in self.kept.taps.items():
-            _check(name, signals[name], tap.shape, tap.positions)
-            self._taps[name].append(_real(signals[name], lengths_B, tap.positions).cpu())
-        logits = self.kept.logits
-        if logits is not None:
-            _check("logits", signals["logits"], (logits.classes,), logits.positions)
-            rows = _real(signals["logits"], lengths_B, logits.positions)
-            drawn = None if uniforms is None else _real(uniforms, lengths_B, logits.positions)
-            self._logits.append(_kept(rows, logits, drawn))
+
+    def _lead(self, samples: int, signal: Tensor, mask_BT: Tensor | None) -> tuple[int, int]:
+        """Samples and positions that a signal must have: those of the mask, or as many positions as the first batch had."""
+        if self.kept.ragged and mask_BT is not None:
+            return samples, mask_BT.shape[1]
+        if self._positions is None:
+            self._positions = signal.shape[1] if signal.ndim > 1 else 0
+        return samples, self._positions
 
     def tensors(self) -> dict[str, Tensor]:
-        """All that was added, by the names that it has in the file."""
+        """All that was added, by the names that it has in the file.
+
+        Raises:
+            BadInput: a number is too large for the precision in which it is kept.
+        """
         made = {"id": torch.cat(self._ids)}
         if self._lengths:
             made["lengths"] = torch.cat(self._lengths).to(torch.int32)
         for name, tap in self.kept.taps.items():
             made |= {f"tap.{name}{suffix}": t for suffix, t in coded(torch.cat(self._taps[name]), tap.precision, tap.positions).items()}
-        logits = self.kept.logits
-        if logits is not None and logits.form == "dense":
-            dense = torch.cat([each for each in self._logits if isinstance(each, Tensor)])
-            made["logits"] = coded(dense, logits.precision, logits.positions)[""]
-        elif logits is not None:
-            packed = [pack(each, logits.precision) for each in self._logits if isinstance(each, SparseLogits)]
-            made |= {f"logits.{name}": torch.cat([each[name] for each in packed]) for name in packed[0]}
+        if self._logits:
+            made |= {f"logits{suffix}": torch.cat([each[suffix] for each in self._logits]) for suffix in self._logits[0]}
         return made
 
 
-def _kept(rows: Tensor, logits: KeptLogits, uniforms: Tensor | None) -> Tensor | SparseLogits:
+def _kept(rows: Tensor, logits: KeptLogits, uniforms: Tensor | None) -> dict[str, Tensor]:
+    """Rows of logits as they are kept, on the CPU."""
     if logits.form == "dense":
-        return rows.cpu()
+        return coded(rows.cpu(), logits.precision, logits.positions)
     if logits.form == "top-k":
-        return top_k(rows, logits.kept, logits.temperature).to("cpu")
-    assert uniforms is not None
-    return sampled(rows, logits.kept, uniforms.to(rows.device), logits.temperature).to("cpu")
+        sparse = top_k(rows, logits.kept, logits.temperature)
+    elif uniforms is None:
+        raise BadInput("sampled logits need uniform numbers, one a row of logits")
+    else:
+        sparse = sampled(rows, logits.kept, uniforms.to(rows.device), logits.temperature)
+    return {f".{name}": tensor for name, tensor in pack(sparse.to("cpu"), logits.precision).items()}
 
 
-def _check(name: str, signal: Tensor, shape: tuple[int, ...], positions: bool) -> None:
-    if tuple(signal.shape[2 if positions else 1 :]) != tuple(shape):
+def _check(name: str, signal: Tensor, lead: tuple[int, ...], shape: tuple[int, ...]) -> None:
+    if tuple(signal.shape) != (*lead, *shape):
         raise ShapeMismatch(
-            f"the teacher's signal at {name!r} has shape {tuple(signal.shape)} in this batch, but {tuple(shape)} a sample "
-            "in the first one; a cache keeps signals of one shape"
+            f"the teacher's signal at {name!r} has shape {tuple(signal.shape)} in this batch, but {shape} a sample in the first one "
+            f"(expected {(*lead, *shape)}); a cache keeps signals of one shape"
         )
+    if signal.dtype not in FLOATS:
+        raise BadInput(f"the teacher's signal at {name!r} is of {signal.dtype}; a cache keeps {', '.join(map(str, FLOATS))}")
     if not signal.isfinite().all():
         raise BadInput(f"the teacher gives NaN or infinite numbers at {name!r}; they cannot be taught")
 
 
-def _lengths(mask_BT: Tensor | None) -> Tensor:
-    if mask_BT is None or mask_BT.ndim != 2:
+def _lengths(mask_BT: Tensor | None, samples: int) -> Tensor:
+    if mask_BT is None or mask_BT.ndim != 2 or len(mask_BT) != samples:
         raise BadInput("samples of different lengths need a column 'mask' of shape (B, T) that says which positions are real")
     real_BT = mask_BT.bool()
     lengths_B = real_BT.sum(1)
@@ -107,37 +125,3 @@ def _real(signal: Tensor, lengths_B: Tensor | None, positions: bool) -> Tensor:
     if lengths_B is None or not positions:
         return signal
     return signal[torch.arange(signal.shape[1], device=signal.device) < lengths_B[:, None]]
-
-
-def bytes_a_sample(kept: KeptSplit, positions: float = 1.0, dtype: torch.dtype = torch.float32) -> dict[str, float]:
-    """How many bytes one sample takes in one view, by signal: "logits", and each tap by its name.
-
-    Args:
-        kept: how they are kept.
-        positions: of a sample, on average, where there are any.
-        dtype: of the teacher's numbers, for what is kept in full.
-    """
-    sizes = {}
-    if kept.logits is not None:
-        sizes["logits"] = bytes_a_row(kept.logits, dtype) * (positions if kept.logits.positions else 1)
-    for name, tap in kept.taps.items():
-        sizes[name] = _tap_bytes(tap, dtype) * (positions if tap.positions else 1)
-    return sizes
-
-
-def bytes_a_row(logits: KeptLogits, dtype: torch.dtype = torch.float32) -> int:
-    """How many bytes one row of logits takes: one sample, or one token."""
-    if logits.form == "dense":
-        return logits.classes * _width(logits.precision, dtype)
-    dtype = dtype if dtype == torch.float64 else torch.float32
-    number = 1 if logits.precision == "8-bit" else _width(logits.precision, dtype)
-    rest = 2 if logits.precision == "8-bit" else number
-    return logits.kept * (narrow(torch.zeros(1, dtype=torch.int64), logits.classes).element_size() + number) + rest
-
-
-def _tap_bytes(tap: KeptTap, dtype: torch.dtype) -> int:
-    return math.prod(tap.shape) * (1 if tap.precision == "8-bit" else _width(tap.precision, dtype))
-
-
-def _width(precision: str, dtype: torch.dtype) -> int:
-    return DTYPES.get(precision, dtype).itemsize
