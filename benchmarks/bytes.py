@@ -29,7 +29,7 @@ Row = dict[str, Any]
 KEPT = (4, 8, 12, 15, 16, 20, 24, 32, 64)
 DRAWN = (8, 12, 15, 20, 32)
 BITS = (4, 5, 6, 8, 16)
-FORMATS: tuple[tuple[int, Ids], ...] = ((8, "narrow"), (16, "narrow"), (8, "24-bit"), (6, "18-bit"))
+FORMATS: tuple[tuple[int, Ids], ...] = ((8, "narrow"), (16, "narrow"), (8, "int32"), (6, "18-bit"))
 """Bits of a log-probability and how an id is kept, of which it is told how many classes fit LIMIT."""
 LIMIT = 64
 WIDE = 151_936

@@ -18,7 +18,8 @@ from torch import Tensor
 from tutelage.signals.sparse import SparseLogits
 
 Ids: TypeAlias = Literal["narrow", "18-bit", "24-bit", "int32"]
-"""How class numbers are kept: in the narrowest of one, two and four whole bytes; in so many bits, beside the code; in four bytes."""
+"""How class numbers are kept: "narrow", as in a cache, in the fewest of one and two bytes, three beside a code in one word, and four; or in
+so many bits."""
 
 REACH = 16.0
 """Nats that the codes span: what is less likely than exp(-16) is kept as about that."""
@@ -62,14 +63,14 @@ def kept(sparse: SparseLogits, bits: int) -> SparseLogits:
     return replace(read, log_probs=read.log_probs - whole.unsqueeze(-1), rest=rest - whole)
 
 
-def id_bits(classes: int, ids: Ids = "narrow") -> int:
-    """Bits of one class number.
+def id_bits(classes: int, bits: int = 8, ids: Ids = "narrow") -> int:
+    """Bits of one class number beside a code of so many bits.
 
     Raises:
         ValueError: the class numbers need more.
     """
     if ids == "narrow":
-        return 8 if classes <= 1 << 8 else 16 if classes <= 1 << 16 else 32
+        return 8 if classes <= 1 << 8 else 16 if classes <= 1 << 16 else 24 if bits <= 8 else 32
     size = {"18-bit": 18, "24-bit": 24, "int32": 32}[ids]
     if classes > 1 << size:
         raise ValueError(f"{classes} classes do not fit {size} bits")
@@ -78,7 +79,7 @@ def id_bits(classes: int, ids: Ids = "narrow") -> int:
 
 def row_bytes(k: int, classes: int, bits: int = 8, ids: Ids = "narrow") -> int:
     """Bytes of a row: its ids and its codes, packed without gaps and filled up to a whole byte, and the rest."""
-    return math.ceil(k * (id_bits(classes, ids) + bits) / 8) + REST
+    return math.ceil(k * (id_bits(classes, bits, ids) + bits) / 8) + REST
 
 
 def fits(limit: int, classes: int, bits: int = 8, ids: Ids = "narrow") -> int:

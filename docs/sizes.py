@@ -93,7 +93,7 @@ def _text(found: Mapping[str, Any]) -> str:
     return " ".join(told)
 
 
-KINDS = {"narrow": "whole bytes", "24-bit": "24 bits, with the code in one word of 4 bytes", "18-bit": "18 bits, with the code in 3 bytes"}
+KINDS = {"narrow": "as in a cache", "int32": "4 bytes", "18-bit": "18 bits, with the code in 3 bytes"}
 
 
 def _fits(found: Mapping[str, Any]) -> str:
@@ -167,7 +167,7 @@ def _ids(found: Mapping[str, Any]) -> str:
     for row in _rows(found, "top-k") + _rows(found, "drawn"):
         if row["k"] != 20:
             continue
-        plain = 2 if row["classes"] <= 1 << 16 else 4
+        plain = 2 if row["classes"] <= 1 << 16 else 3
         cells = ["top 20" if row["of"] == "top-k" else "20 drawn", f"{row['classes']:,}", str(plain)]
         lines.append([*cells, f"{row['rank_bytes']:.2f}", f"{row['rank_bits'] / 8:.2f}", f"{100 * row['beyond']:.1f} %"])
     return _table(["kept", "of", "whole bytes", "ranked, as varint", "bound", "ranked beyond two bytes"], lines)
