@@ -2,6 +2,7 @@
 
     python benchmarks                # all subjects, about six minutes on two idle cores
     python benchmarks loop taps      # some of them; the others keep their results
+    python benchmarks bytes bytes_students    # what is only done when it is named: on a real model, an hour on one core
 
 Writes `benchmarks/results/SUBJECT.json`, `docs/benchmarks.md` and the figures in the README. Run it on an otherwise idle machine.
 """
@@ -22,6 +23,8 @@ import table
 from timing import surroundings
 
 SUBJECTS = ("loop", "taps", "training", "early_stop", "cache", "objectives", "recipes", "startup")
+STUDIES = ("bytes", "bytes_students")
+"""Subjects that are no times: they have pages of their own, and are left out unless they are named."""
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "benchmarks" / "results"
 KEPT = {"MALLOC_MMAP_THRESHOLD_": str(2**25), "MALLOC_TRIM_THRESHOLD_": str(2**30), "MALLOC_TOP_PAD_": str(2**26)}
@@ -48,11 +51,11 @@ def results() -> table.Results:
 def main() -> None:
     """Measure the subjects asked for, keep their numbers, and write the pages from all that there are."""
     parser = argparse.ArgumentParser(prog="python benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("subjects", nargs="*", metavar="SUBJECT", help=f"of {', '.join(SUBJECTS)}; leave out for all")
+    parser.add_argument("subjects", nargs="*", metavar="SUBJECT", help=f"of {', '.join(SUBJECTS + STUDIES)}; leave out for all times")
     chosen = parser.parse_args().subjects or SUBJECTS
     for name in chosen:
-        if name not in SUBJECTS:
-            parser.error(f"{name!r} is no subject; expected some of {', '.join(SUBJECTS)}")
+        if name not in SUBJECTS + STUDIES:
+            parser.error(f"{name!r} is no subject; expected some of {', '.join(SUBJECTS + STUDIES)}")
     keep_memory()
     logging.getLogger().setLevel(logging.WARNING)
     here = surroundings()
@@ -68,9 +71,10 @@ def main() -> None:
         found = {"title": subject.TITLE, "note": subject.note(), "surroundings": here, "rows": rows}
         (FOLDER / f"{name}.json").write_text(json.dumps(found, indent=1) + "\n")
         for row in rows:
-            print(table.line([subject.TITLE, *table.cells(row)]))
+            print(table.line([subject.TITLE, *([subject.told(row)] if name in STUDIES else table.cells(row))]))
         print(f"{subject.TITLE}: {time.monotonic() - begun:.0f} s", flush=True)
-    table.write(results(), ROOT)
+    if set(chosen) & set(SUBJECTS):
+        table.write(results(), ROOT)
 
 
 if __name__ == "__main__":
