@@ -16,6 +16,7 @@ import claims
 import found
 import gallery
 import scoreboard
+import sizes
 from docstrings import default_of, described, escaped
 from tutelage.cli.main import COMMANDS
 from tutelage.cli.parser import Parser
@@ -43,6 +44,7 @@ def write(docs: Path, results: Path = scoreboard.RESULTS) -> None:
         "cards.txt": cards.index(measured),
         "scoreboard.txt": claims.table(measured),
         **found.drawings(measured),
+        **sizes.pages(),
         **{f"gallery/{name}.md": text for name, text in gallery.pages(measured).items()},
     }
     for name, text in pages.items():

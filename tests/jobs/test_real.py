@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from tutelage.cli.main import main
 from tutelage.data.fashion_mnist import DEBIAN
@@ -58,21 +60,21 @@ def test_minilm_teaches_two_of_its_layers_reuters(tmp_path, monkeypatch):
     exported(tmp_path / "run", "safetensors")
     exported(tmp_path / "run", "hf")
     assert exported(tmp_path / "run", "onnx", "--int8")["int8"]["agreement"] > 0.9
-    # what was written is a folder of transformers' own
-    again = distilled(
-        tmp_path / "second",
-        "--teacher",
-        str(tmp_path / "run/teacher"),
-        "--student",
-        "bag",
-        "--steps",
-        "10",
-        "--batch-size",
-        "8",
-        "--data",
-        f"jsonl:{file}",
-    )
+    # what was written is a folder of transformers' own; asked at each step, and asked once
+    student = ["--student", "bag", "--steps", "10", "--batch-size", "8", "--data", f"jsonl:{file}"]
+    again = distilled(tmp_path / "second", "--teacher", str(tmp_path / "run/teacher"), *student)
     assert again["teacher"]["accuracy"] == report["teacher"]["accuracy"]
+    cache = ["cache", "--teacher", str(tmp_path / "run/teacher"), "--data", f"jsonl:{file}", "--batch-size", "8", "--quiet"]
+    assert main([*cache, "--out", str(tmp_path / "signals")]) == 0
+    kept = distilled(tmp_path / "third", "--teacher", f"cache:{tmp_path / 'signals'}", *student)
+    assert kept["teacher"]["accuracy"] == report["teacher"]["accuracy"]
+    assert kept["teacher"]["parameters"] == report["teacher"]["parameters"]
+    assert main([*cache, "--out", str(tmp_path / "top"), "--keep", "top-3", "--temperature", "4", "--logits-as", "full"]) == 0
+    distilled(tmp_path / "fourth", "--teacher", f"cache:{tmp_path / 'top'}", *student)
+    online, *others = (load_file(tmp_path / run / "model/model.safetensors") for run in ("second", "third", "fourth"))
+    for cached in others:  # three of three classes are all; other texts in a batch, other lengths: other rounding
+        for name, weight in online.items():
+            torch.testing.assert_close(cached[name], weight, rtol=1e-3, atol=1e-4)
 
 
 def test_efficientnet_teaches_a_small_resnet(tmp_path):
