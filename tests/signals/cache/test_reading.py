@@ -159,16 +159,30 @@ def test_samples_are_as_long_as_the_mask_of_the_asker(logits, precision, tmp_pat
         assert (long["logits"][:, 3:] == 0).all()
 
 
+@pytest.mark.parametrize("precision", ["full", "8-bit"])
+def test_positions_come_back_where_the_mask_has_them(precision, tmp_path, rng):
+    """Only a response is taught, which begins after its prompt; padding may be on either side."""
+    mask = torch.tensor([[0, 0, 1, 1, 0], [1, 0, 0, 0, 1], [0, 0, 0, 0, 0]]).bool()
+    logits, hidden = torch.randn(3, 5, V, generator=rng), torch.randn(3, 5, 2, generator=rng) + 9
+    kept = KeptSplit(3, 2, "d", KeptLogits("dense", V, V, positions=True), {"h": KeptTap("h", (2,), precision, True)}, ragged=True)
+    split = write(tmp_path, kept, torch.arange(3), {PLAIN: {"logits": logits, "h": hidden}}, mask=mask).split("train")
+    rows = torch.tensor([2, 1, 0])
+    read = split.read(rows, taps=["h"], mask_BT=mask[rows])
+    assert torch.equal(read["logits"], torch.where(mask[..., None], logits, 0.0)[rows])
+    torch.testing.assert_close(read["h"], torch.where(mask[..., None], hidden, 0.0)[rows], atol=0.02, rtol=0)
+    assert (read["h"][~mask[rows]] == 0).all()
+
+
 @pytest.mark.parametrize(
     ("mask", "found"),
-    [([[1, 1, 1], [1, 1, 0]], "sample 1 of train has 2 positions here"), ([[0, 1, 1], [1, 0, 0]], "sample 0"), ([[1, 1], [1, 0]], "3")],
+    [([[1, 1, 1], [1, 1, 0]], "sample 1 of train has 2 unmasked"), ([[0, 1, 1], [1, 0, 0]], "sample 0"), ([[1, 1], [1, 0]], "keeps 3")],
 )
 def test_other_positions_than_were_kept_are_refused(mask, found, tmp_path, rng):
     """Another tokenizer, another length: each position would be taught by that of another word."""
     kept = KeptSplit(2, 2, "d", KeptLogits("dense", V, V, positions=True), ragged=True)
     shown = {PLAIN: {"logits": torch.randn(2, 3, V, generator=rng)}}
     split = write(tmp_path, kept, torch.arange(2), shown, mask=torch.tensor([[1, 1, 1], [1, 0, 0]])).split("train")
-    with pytest.raises(BadInput, match=rf"{found}.*keeps its first"):
+    with pytest.raises(BadInput, match=rf"{found}.*mask samples as"):
         split.read(torch.arange(2), mask_BT=torch.tensor(mask))
 
 

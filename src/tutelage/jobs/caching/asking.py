@@ -97,7 +97,7 @@ class Asker:
         """Ask about a batch, and add to a shard what it keeps of that.
 
         Raises:
-            BadInput: a number that is not finite, or too large for the precision; a mask with holes.
+            BadInput: a number that is not finite, or too large for the precision.
             ShapeMismatch: a signal of another shape than in the first batch.
         """
         kept = shard.kept

@@ -66,7 +66,7 @@ def timed(asker: Asker, about: About, sources: Mapping[str, Source], taps: Mappi
         Seconds of a pass, all that is done with it included, and the mean number of positions of a sample.
 
     Raises:
-        BadInput: a signal is NaN or infinite, or a mask has holes.
+        BadInput: a signal is NaN or infinite.
         ShapeMismatch: batches differ in the shape of a signal.
     """
     kept, source = about.splits["train"], sources["train"]

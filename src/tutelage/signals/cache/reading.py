@@ -191,11 +191,11 @@ class Split:
             taps: names of taps, as they were kept.
             logits: whether the logits are wanted, under "logits".
             tail: how objectives shall read top-k logits.
-            mask_BT: of ragged samples, the positions that the asker has, a sample's first ones; None where it has as many as are kept.
+            mask_BT: of ragged samples, which positions the asker wants, as many as were kept; None for a sample's first ones.
 
         Returns:
-            By name, (B, ...), in memory of its own. With positions (B, T, ...), T those of the mask or of the longest sample; shorter ones
-            end in zeros, which a mask must leave out.
+            By name, (B, ...), in memory of its own. With positions (B, T, ...), T those of the mask or of the longest sample; positions
+            that were not kept are zeros, which a mask must leave out.
 
         Raises:
             BadInput: a tap, sample or view that the cache does not hold, or a mask of other positions than were kept.
@@ -207,24 +207,25 @@ class Split:
         if logits and kept.logits is None:
             raise BadInput(f"the cache {self.cache.folder} holds no logits of {self.name}; write it with --keep all, top-K or sample-K")
         place = self._place(self.places(ids_B), views_B)
-        length = None if mask_BT is None or not kept.ragged else self._length(place, mask_BT, ids_B)
-        shown: dict[str, Tensor | SparseLogits] = {tap: self._tap(place, tap, length) for tap in taps}
+        real_BT = self._positions(place, mask_BT, ids_B) if kept.ragged else None
+        shown: dict[str, Tensor | SparseLogits] = {tap: self._tap(place, tap, real_BT) for tap in taps}
         if logits and kept.logits is not None:
-            shown["logits"] = self._logits(place, tail, length)
+            shown["logits"] = self._logits(place, tail, real_BT)
         return shown
 
-    def _length(self, place: Place, mask_BT: Tensor, ids_B: Tensor) -> int:
-        """How many positions the asker has, those that fill up included."""
-        lengths_B = torch.tensor(place.lengths(), dtype=torch.int64)
-        real_BT = mask_BT.bool()
-        other_B = (real_BT != (torch.arange(mask_BT.shape[1]) < lengths_B[:, None])).any(1) | (lengths_B > mask_BT.shape[1])
+    def _positions(self, place: Place, mask_BT: Tensor | None, ids_B: Tensor) -> Tensor:
+        """The positions that the asker wants, bool (B, T)."""
+        if mask_BT is None:
+            return place.first()
+        real_BT, lengths_B = mask_BT.bool(), torch.tensor(place.lengths(), dtype=torch.int64)
+        other_B = real_BT.sum(1) != lengths_B
         if other_B.any():
             at = int(other_B.nonzero()[0])
             raise BadInput(
-                f"sample {int(ids_B[at])} of {self.name} has {int(real_BT[at].sum())} positions here, but the cache {self.cache.folder} "
-                f"keeps its first {int(lengths_B[at])}; cut and tokenise samples as the cache's teacher did, with padding at the end"
+                f"sample {int(ids_B[at])} of {self.name} has {int(real_BT[at].sum())} unmasked positions here, but the cache "
+                f"{self.cache.folder} keeps {int(lengths_B[at])}; cut, tokenise and mask samples as the cache's teacher did"
             )
-        return mask_BT.shape[1]
+        return real_BT
 
     def _place(self, places_B: Tensor, views_B: Tensor | None) -> Place:
         """Where the samples lie in the views that are asked for."""
@@ -241,29 +242,29 @@ class Split:
         shards = [self._rows((view, place // size)) for view, place in zip(views, places, strict=True)]
         return Place(shards or [self._rows((PLAIN, 0))], [place % size for place in places])
 
-    def _logits(self, place: Place, tail: Tail, length: int | None) -> Tensor | SparseLogits:
+    def _logits(self, place: Place, tail: Tail, real_BT: Tensor | None) -> Tensor | SparseLogits:
         kept = self.kept.logits
         assert kept is not None
 
         def read(name: str) -> Tensor:
-            return place.read_ragged(name, length) if kept.positions and self.kept.ragged else place.read(name)
+            return place.read_ragged(name, real_BT) if kept.positions and real_BT is not None else place.read(name)
 
         if kept.form == "dense":
             logits = read("logits")
             return logits if kept.precision == "full" else logits.float()
         return unpack({name: read(f"logits.{name}") for name in sparse_parts(kept)}, kept, tail)
 
-    def _tap(self, place: Place, name: str, length: int | None) -> Tensor:
+    def _tap(self, place: Place, name: str, real_BT: Tensor | None) -> Tensor:
         kept = self.kept.taps[name]
-        ragged = kept.positions and self.kept.ragged
-        found = place.read_ragged(f"tap.{name}", length) if ragged else place.read(f"tap.{name}")
+        kept_BT = real_BT if kept.positions else None
+        found = place.read_ragged(f"tap.{name}", kept_BT) if kept_BT is not None else place.read(f"tap.{name}")
         if kept.precision == "full":
             return found
         if kept.precision != "8-bit":
             return found.float()
         found = decoded(found, place.of_shards(f"tap.{name}.low"), place.of_shards(f"tap.{name}.step"), kept)
-        if ragged:  # zeros were added as codes
-            found[place.padding(found.shape[1])] = 0
+        if kept_BT is not None:  # zeros were added as codes
+            found[~kept_BT] = 0
         return found
 
 

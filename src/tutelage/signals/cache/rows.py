@@ -64,24 +64,26 @@ class Place:
             found[at] = shard.arrays[name][row]
         return _tensor(found, tensor.dtype)
 
-    def read_ragged(self, name: str, length: int | None = None) -> Tensor:
-        """The positions of each sample, (B, T, ...), T as given or those of the longest; what is shorter ends in zeros."""
+    def read_ragged(self, name: str, real_BT: Tensor) -> Tensor:
+        """What was kept of each sample at some positions, as many as were kept, (B, T, ...); others are zeros."""
         tensor = self.shards[0].tensors[name]
-        lengths = self.lengths()
-        T = max(lengths, default=0) if length is None else length
-        found = np.zeros((len(lengths), T, *tensor.shape[1:]), self.shards[0].arrays[name].dtype)
-        for at, (shard, row, length) in enumerate(zip(self.shards, self.rows, lengths, strict=False)):
-            start = shard.starts[row]
-            found[at, :length] = shard.arrays[name][start : start + length]
+        found = np.zeros((*real_BT.shape, *tensor.shape[1:]), self.shards[0].arrays[name].dtype)
+        kept = [
+            shard.arrays[name][shard.starts[row] : shard.starts[row] + length]
+            for shard, row, length in zip(self.shards, self.rows, self.lengths(), strict=False)
+        ]
+        if kept:
+            found[real_BT.numpy()] = np.concatenate(kept)
         return _tensor(found, tensor.dtype)
 
     def of_shards(self, name: str) -> Tensor:
         """What the shard of each sample has one of, (B, ...); (1, ...) where all samples are of one shard."""
         return torch.stack([shard.tensors[name] for shard in (self.shards[:1] if self.one else self.shards)])
 
-    def padding(self, positions: int) -> Tensor:
-        """Which of so many positions are beyond a ragged sample's own, (B, T)."""
-        return torch.arange(positions) >= torch.tensor(self.lengths(), dtype=torch.int64)[:, None]
+    def first(self) -> Tensor:
+        """The first positions of each ragged sample, as many as were kept, (B, T); T those of the longest."""
+        lengths_B = torch.tensor(self.lengths(), dtype=torch.int64)
+        return torch.arange(max(self.lengths(), default=0)) < lengths_B[:, None]
 
     def lengths(self) -> list[int]:
         """How many positions each ragged sample has."""

@@ -35,15 +35,15 @@ class Shard:
             ids_B: int64.
             signals: dense logits under "logits", the others by the names of the taps.
             uniforms: for sampled logits, in [0, 1), one a row of logits: (B,) or (B, T).
-            mask_BT: of ragged samples, which positions are real: a sample's first ones.
+            mask_BT: of ragged samples, which positions are kept, in their order.
 
         Raises:
             ShapeMismatch: a signal has another shape than the description says, or not a row for each sample.
-            BadInput: a signal is NaN or infinite, too large for its precision, or of a type that is not kept; a mask has holes; there
-                are no uniforms.
+            BadInput: a signal is NaN or infinite, too large for its precision, or of a type that is not kept; there is no mask, or
+                there are no uniforms.
         """
         kept, logits = self.kept, self.kept.logits
-        lengths_B = _lengths(mask_BT, len(ids_B)) if kept.ragged else None
+        real_BT = _positions(mask_BT, len(ids_B)) if kept.ragged else None
         rows = {}
         wanted = {name: (tap.shape, tap.positions) for name, tap in kept.taps.items()}
         if logits is not None:
@@ -51,14 +51,14 @@ class Shard:
         for name, (shape, positions) in wanted.items():
             lead = self._lead(len(ids_B), signals[name], mask_BT) if positions else (len(ids_B),)
             _check(name, signals[name], lead, shape)
-            rows[name] = _real(signals[name], lengths_B, positions)
+            rows[name] = _real(signals[name], real_BT, positions)
         if logits is not None:
-            drawn = None if uniforms is None else _real(uniforms, lengths_B, logits.positions)
+            drawn = None if uniforms is None else _real(uniforms, real_BT, logits.positions)
             self._logits.append(_kept(rows["logits"], logits, drawn))
         for name in kept.taps:
             self._taps[name].append(rows[name].cpu())
-        if lengths_B is not None:
-            self._lengths.append(lengths_B.cpu())
+        if real_BT is not None:
+            self._lengths.append(real_BT.sum(1).cpu())
         self._ids.append(ids_B.cpu())
 
     def _lead(self, samples: int, signal: Tensor, mask_BT: Tensor | None) -> tuple[int, int]:
@@ -110,18 +110,12 @@ def _check(name: str, signal: Tensor, lead: tuple[int, ...], shape: tuple[int, .
         raise BadInput(f"the teacher gives NaN or infinite numbers at {name!r}; they cannot be taught")
 
 
-def _lengths(mask_BT: Tensor | None, samples: int) -> Tensor:
+def _positions(mask_BT: Tensor | None, samples: int) -> Tensor:
     if mask_BT is None or mask_BT.ndim != 2 or len(mask_BT) != samples:
         raise BadInput("samples of different lengths need a column 'mask' of shape (B, T) that says which positions are real")
-    real_BT = mask_BT.bool()
-    lengths_B = real_BT.sum(1)
-    if (real_BT != (torch.arange(real_BT.shape[1], device=real_BT.device) < lengths_B[:, None])).any():
-        raise BadInput("the mask of a sample has holes; a cache keeps a sample's first positions, so real ones must come first")
-    return lengths_B
+    return mask_BT.bool()
 
 
-def _real(signal: Tensor, lengths_B: Tensor | None, positions: bool) -> Tensor:
+def _real(signal: Tensor, real_BT: Tensor | None, positions: bool) -> Tensor:
     """A signal as it is; of ragged samples their real positions, one after the other."""
-    if lengths_B is None or not positions:
-        return signal
-    return signal[torch.arange(signal.shape[1], device=signal.device) < lengths_B[:, None]]
+    return signal if real_BT is None or not positions else signal[real_BT]
