@@ -2,7 +2,7 @@
 
     python benchmarks                # all subjects, about six minutes on two idle cores
     python benchmarks loop taps      # some of them; the others keep their results
-    python benchmarks bytes bytes_students    # what is only done when it is named: on a real model, an hour on one core
+    python benchmarks bytes bytes_students bytes_scale    # what is only done when it is named: on a real model, an hour on one core
 
 Writes `benchmarks/results/SUBJECT.json`, `docs/benchmarks.md` and the figures in the README. Run it on an otherwise idle machine.
 """
@@ -23,7 +23,7 @@ import table
 from timing import surroundings
 
 SUBJECTS = ("loop", "taps", "training", "early_stop", "cache", "objectives", "recipes", "startup")
-STUDIES = ("bytes", "bytes_students")
+STUDIES = ("bytes", "bytes_students", "bytes_scale")
 """Subjects that are no times: they have pages of their own, and are left out unless they are named."""
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "benchmarks" / "results"

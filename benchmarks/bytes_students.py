@@ -63,15 +63,17 @@ Arm = Callable[[Tensor, Tensor, Tensor], Signal]
 """(log-probabilities (N, V), next tokens (N,), uniform numbers (N,)) to what is kept."""
 
 
+def drawn(k: int) -> Arm:
+    """K drawn classes in eight bits."""
+    return lambda log_probs, _next, uniforms: of_sparse(rowcodes.kept(sampled(log_probs, k, uniforms), 8), "drawn")
+
+
 def arms() -> dict[str, tuple[int, Arm]]:
     """Bytes a token and the format, by name; that with all classes keeps no signal, it is given the teacher anew."""
     V = 49_152
 
     def top(k: int, tail: str) -> Arm:
         return lambda log_probs, _next, _uniforms: of_sparse(rowcodes.kept(top_k(log_probs, k), 8), tail)
-
-    def drawn(k: int) -> Arm:
-        return lambda log_probs, _next, uniforms: of_sparse(rowcodes.kept(sampled(log_probs, k, uniforms), 8), "drawn")
 
     def label(_log_probs: Tensor, following: Tensor, _uniforms: Tensor) -> Signal:
         return Signal(following.unsqueeze(-1), torch.ones(len(following), 1), None)
@@ -128,12 +130,12 @@ def dense_cross_entropy(logits: Tensor, probs: Tensor) -> Tensor:
     return logits.logsumexp(-1).sum() - (probs * logits).sum()
 
 
-def beginning(teacher: smollm2.Teacher) -> tuple[Tensor, Tensor]:
+def beginning(teacher: smollm2.Teacher, windows: int = smollm2.TRAIN) -> tuple[Tensor, Tensor]:
     """A first embedding and bias: the teacher's in its WIDTH principal components, and the logarithms of counts."""
     centred = teacher.head - teacher.head.mean(0)
     _, directions = torch.linalg.eigh(centred.T @ centred)
     embedding = centred @ directions[:, -WIDTH:]
-    seen = torch.bincount(teacher.tokens[: smollm2.TRAIN].flatten(), minlength=len(embedding))
+    seen = torch.bincount(teacher.tokens[:windows].flatten(), minlength=len(embedding))
     return embedding / embedding.std(), (seen + 0.1).log() - (seen + 0.1).sum().log()
 
 
@@ -220,22 +222,30 @@ def rates(updates: int) -> list[float]:
     return [RATE * min((at + 1) / rise, (updates - at) / (updates - rise)) for at in range(updates)]
 
 
-def trained(seeds: list[int], formats: dict[str, tuple[int, Arm]] | None = None) -> dict[int, dict[str, list[float]]]:
-    """Train all arms of some seeds, in turns, and measure them: means over tokens by seed and arm, in the order of MEASURED."""
+def trained(
+    seeds: list[int], formats: dict[str, tuple[int, Arm]] | None = None, windows: int = smollm2.TRAIN
+) -> dict[int, dict[str, list[float]]]:
+    """Train all arms of some seeds, in turns, and measure them: means over tokens by seed and arm, in the order of MEASURED.
+
+    Args:
+        seeds: of first weights and draws.
+        formats: arms besides ALL; None for all of them.
+        windows: of text that they are taught on.
+    """
     torch.set_num_threads(1)
     teacher = smollm2.load()
-    start = beginning(teacher)
+    start = beginning(teacher, windows)
     studies = [Study(teacher, start, seed, arms() if formats is None else formats) for seed in seeds]
     order = [
         batch.tolist()
         for epoch in range(EPOCHS)
-        for batch in torch.randperm(smollm2.TRAIN, generator=generator("order", 0, epoch)).split(WINDOWS)
+        for batch in torch.randperm(windows, generator=generator("order", 0, epoch)).split(WINDOWS)
     ]
     begun = time.monotonic()
-    for at, (windows, rate) in enumerate(zip(order, rates(len(order)), strict=True)):
-        log_probs = teacher.log_probs(windows).unflatten(0, (len(windows), -1))
+    for at, (chosen, rate) in enumerate(zip(order, rates(len(order)), strict=True)):
+        log_probs = teacher.log_probs(chosen).unflatten(0, (len(chosen), -1))
         for study in studies:
-            study.step(windows, log_probs, rate)
+            study.step(chosen, log_probs, rate)
         if at % 20 == 19:
             print(f"seeds {seeds}: update {at + 1} of {len(order)}, {time.monotonic() - begun:.0f} s", flush=True)
     sums: dict[int, dict[str, list[float]]] = {}
@@ -269,13 +279,7 @@ def note() -> str:
 
 def rows() -> list[dict[str, Any]]:
     """One row an arm: what was measured, seed by seed, and the difference to all classes with its interval."""
-    smollm2.load()  # made before the processes begin
-    workers = max(1, min(SEEDS, (os.cpu_count() or 1)))
-    shares = [list(range(at, SEEDS, workers)) for at in range(workers)]
-    found: dict[int, dict[str, list[float]]] = {}
-    with concurrent.futures.ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-        for part in pool.map(trained, shares):
-            found |= part
+    found = shared_out(trained)
     sizes = {ALL: 2 * 49_152, **{name: size for name, (size, _) in arms().items()}}
     told = []
     for name, size in sizes.items():
@@ -287,6 +291,18 @@ def rows() -> list[dict[str, Any]]:
                 row[what]["difference"] = plain(paired_interval(values, whole))
         told.append(row)
     return told
+
+
+def shared_out(study: Callable[[list[int]], dict[int, Any]]) -> dict[int, Any]:
+    """What a study of some seeds gives, by seed, in as many processes as there are cores."""
+    smollm2.load()  # made before the processes begin
+    workers = max(1, min(SEEDS, (os.cpu_count() or 1)))
+    shares = [list(range(at, SEEDS, workers)) for at in range(workers)]
+    found: dict[int, Any] = {}
+    with concurrent.futures.ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+        for part in pool.map(study, shares):
+            found |= part
+    return found
 
 
 def told(row: dict[str, Any]) -> str:
