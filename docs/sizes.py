@@ -1,4 +1,4 @@
-"""What `python benchmarks bytes bytes_students` has measured, as tables and a figure: bytes a token, and what they keep."""
+"""What `python benchmarks bytes bytes_students bytes_scale` has measured, as tables and a figure: bytes a token, and what they keep."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ Row = Mapping[str, Any]
 
 def pages(folder: Path = FOLDER) -> dict[str, str]:
     """The parts that `explanation/bytes.md` includes, by file."""
-    kept, students = (_read(folder / f"{name}.json") for name in ("bytes", "bytes_students"))
+    kept, students, scale = (_read(folder / f"{name}.json") for name in ("bytes", "bytes_students", "bytes_scale"))
     parts = {
         "students": _students(students),
+        "scale": _scale(students, scale),
         "text": _text(kept),
         "fits": _fits(kept),
         "top": _top(kept),
@@ -29,7 +30,7 @@ def pages(folder: Path = FOLDER) -> dict[str, str]:
         "codes": _codes(kept),
         "bias": _bias(kept),
         "ids": _ids(kept),
-        "about": about(kept, students),
+        "about": about(kept, students, scale),
     }
     shown = {f"bytes/{name}.txt": f"{text or NOT_YET}\n" for name, text in parts.items()}
     return {**shown, "bytes/kl.svg": figure(kept)}
@@ -76,6 +77,14 @@ def _students(found: Mapping[str, Any]) -> str:
         "agreement: more, points",
     ]
     return _table(head, lines)
+
+
+def _scale(students: Mapping[str, Any], scale: Mapping[str, Any]) -> str:
+    """What drawn classes cost, by how many there are and by how much text is taught."""
+    whole = [{**row, "tokens": 51_200} for row in students.get("rows", []) if row["format"].endswith("drawn")]
+    rows = sorted(whole + scale.get("rows", []), key=lambda row: (row["tokens"], row["bytes"])) if scale else []
+    lines = [[f"{row['tokens']:,}", row["format"], str(row["bytes"]), _interval(row["kl"]["difference"], 1, 4)] for row in rows]
+    return _table(["tokens taught", "kept", "bytes a token", "KL: more than all classes, nats"], lines)
 
 
 def _interval(found: Mapping[str, float], factor: float, digits: int) -> str:
