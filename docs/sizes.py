@@ -125,7 +125,9 @@ def _top(found: Mapping[str, Any]) -> str:
     ]
     for row in _rows(found, "top-k"):
         numbers = (row["spread_kl"], row["frequent_kl"], row["renormalised_error"])
-        lines.append([f"top {row['k']}", f"{row['classes']:,}", str(row["bytes"]), f"{100 * row['rest']:.1f}\u00a0%", *map(_number, numbers)])
+        lines.append(
+            [f"top {row['k']}", f"{row['classes']:,}", str(row["bytes"]), f"{100 * row['rest']:.1f}\u00a0%", *map(_number, numbers)]
+        )
     head = [
         "kept",
         "of",

@@ -115,10 +115,8 @@ def told(
     whole = {name: torch.cat(each).unbind(-1) for name, each in sums.items()}
     if models and not next(iter(whole.values()))[0].any():
         raise BadInput(f"{source.name} has no token to be predicted: all labels are {NO_LABEL}")
-    return {
-        name: Told(*each[:4], bins[name], *(each[4:] if reference is not None else (None, None, None)))  # type: ignore[arg-type]
-        for name, each in whole.items()
-    }
+    kept = SUMS if reference is not None else SUMS[:4]
+    return {name: Told(bins=bins[name], **dict(zip(kept, each[: len(kept)], strict=True))) for name, each in whole.items()}
 
 
 def measure_tokens(said: Told) -> dict[str, float]:
