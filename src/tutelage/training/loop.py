@@ -135,7 +135,7 @@ class _Loop:
         for controller in self.controllers:
             controller.begin(clock)
         steps = [
-            Step(run.place(batch), clock, self.named, opened.union, run.autocast, run.rank, micro, run.device)
+            Step(run.place(batch), clock, self.named, opened.union, run.autocast, run.rank, micro, run.device, opened.made)
             for micro, batch in enumerate(micros)
         ]
         for name, optimizer in self.optimizers.items():
@@ -159,7 +159,7 @@ class _Loop:
         opened, run = self.opened, self.run
         foretold = None
         if self.parts > 1:
-            foretold = reduction.predicted(turn.learners, opened.masked, [s.batch for s in steps])
+            foretold = reduction.predicted(turn.learners, opened.masked, steps)
         totals = reduction.whole(run, foretold) if foretold else {}
         updated: set[str] = set()
         self.means, self.noted = {}, {}
@@ -190,6 +190,7 @@ class _Loop:
         self._gather(steps)
         for step in steps:
             step.forget(turn.models)
+            step.make_anew(turn.models)
 
     def _loss(self, turn: Turn, found: reduction.Found, totals: reduction.Counts, step: Step, number: int) -> Tensor | None:
         """The part of the step's loss that this micro-batch holds: sums over the counts of the whole step."""

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from tutelage.data import Source
-from tutelage.errors import BadInput
+from tutelage.errors import BadInput, nearest
 from tutelage.objectives import Objective, Term
 from tutelage.randomness import seeded
 from tutelage.signals import Batch, Model, Tap
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from tutelage.training.step import Step
 
 LossFunction: TypeAlias = "Callable[[Step], list[Term] | None]"
+View: TypeAlias = "Callable[[Step, Model], Batch]"
+"""Makes another batch of a step's samples with the student's help: attacked, mixed, generated. What it draws, it draws by `step.rng`."""
 Which: TypeAlias = "Sequence[str] | Callable[[Model, Batch], Collection[str]]"
 
 
@@ -40,11 +42,12 @@ class Learner:
         only: which parameters: shell patterns over their names, or `(model, batch) -> names`, such as `up_to(tap)`.
         fit: optimizer knobs; None takes the stage's. Its duration is not used.
         groups: by parameter pattern, what differs: {"lr": ..., "weight_decay": ...}.
+        views: other views of the samples by name, for objectives that are `.on(view)`; made once a step, from the student as it is then.
         every: update at each `every`-th step of the stage.
         repeat: updates in a row within a step.
 
     Raises:
-        BadInput: nothing to train, or an objective over several models.
+        BadInput: nothing to train, an objective over several models, or one on a view that is not among `views`.
     """
 
     trains: Model | nn.Module | Mapping[str, Model | nn.Module]
@@ -53,6 +56,7 @@ class Learner:
     only: Which = ("*",)
     fit: Fit | None = None
     groups: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    views: Mapping[str, View] = field(default_factory=dict)
     every: int = 1
     repeat: int = 1
 
@@ -65,6 +69,12 @@ class Learner:
             raise BadInput(
                 f"an objective compares one student, but the learner trains {list(self.models)}; give a function of Step as its loss"
             )
+        for view in self.loss.needs().views if isinstance(self.loss, Objective) else ():
+            if view not in self.views:
+                raise BadInput(
+                    f"the objective looks at the view {view!r}, but the learner has {sorted(self.views) or 'none'}"
+                    f"{nearest(view, self.views)}; give Learner(..., views={{name: function}})"
+                )
 
     @functools.cached_property
     def models(self) -> dict[str, Model]:
@@ -92,7 +102,7 @@ class Stage:
         parts: what is Stateful and not found by walking the learners.
 
     Raises:
-        BadInput: `order` names an unknown learner or leaves one out.
+        BadInput: `order` names an unknown learner or leaves one out, or two learners have different views of one name.
     """
 
     name: str
@@ -106,6 +116,11 @@ class Stage:
         named = {name for turn in self.turns for name in turn}
         if named != set(self.named):
             raise BadInput(f"stage {self.name!r}: order names {sorted(named)}, but its learners are {sorted(self.named)}")
+        found: dict[str, View] = {}
+        for learner in self.named.values():
+            for view, made in learner.views.items():
+                if found.setdefault(view, made) is not made:
+                    raise BadInput(f"stage {self.name!r}: two learners have different views named {view!r}; give them different names")
 
     @property
     def named(self) -> dict[str, Learner]:
@@ -200,7 +215,7 @@ class Plan:
             passes: list[tuple[str, Model, int, frozenset[Tap], bool]] = []
             asked: dict[int, tuple[Teacher, frozenset[Tap]]] = {}
             for name, learner in part.named.items():
-                needs = learner.loss.needs() if isinstance(learner.loss, Objective) else None
+                needs = learner.loss.needs().anywhere if isinstance(learner.loss, Objective) else None
                 times = part.updates_of(name) * part.fit.batch_size
                 for model in learner.models.values():
                     passes.append((name, model, times, needs.student if needs else frozenset({"logits"}), True))
