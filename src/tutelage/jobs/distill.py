@@ -195,7 +195,7 @@ def _carry_out(
         if label == "student":
             say_before(teachers, product, studied, accelerator.device, options.quiet or not accelerator.is_main_process)
         if accelerator.is_main_process and not options.quiet:
-            print(printable(f"{label}: {each.product.name}, {sum(s.updates() for s in each.parts)} updates"), file=sys.stderr)
+            print(printable(f"{label}: {each.product.name}, {sum(s.updates() for s in each.stages)} updates"), file=sys.stderr)
         start = time.perf_counter()
         train(each, runs[label])
         seconds[label] = time.perf_counter() - start
@@ -247,7 +247,7 @@ def _plans(
 def baseline_of(plan: Plan, data: Data) -> Plan:
     """The product trained alone: the same first weights, the same number of updates, the optimizer of the product's last stage."""
     product = plan.product
-    last = next(s for s in reversed(plan.parts) if any(m is product for learner in s.named.values() for m in learner.models.values()))
+    last = next(s for s in reversed(plan.stages) if any(m is product for learner in s.named.values() for m in learner.models.values()))
     try:
         twin = product.fresh(product.seed)
     except BadInput:  # an instance: its weights as they are before it is taught, since the baseline runs first

@@ -17,7 +17,7 @@ def check_plan(plan: Plan) -> None:
         BadInput: an objective without its teacher, a tap that the teacher cannot give, or logits in a form that a term cannot read.
         UnknownTap: a path that is not in the model; names the nearest.
     """
-    for stage in plan.parts:
+    for stage in plan.stages:
         for name, learner in stage.named.items():
             if not isinstance(learner.loss, Objective):
                 continue

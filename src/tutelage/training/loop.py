@@ -7,17 +7,19 @@ the CPU. Knows nothing of recipes or of what the terms mean.
 from __future__ import annotations
 
 import contextlib
+import sys
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from tutelage.data.loader import Slices, batches
-from tutelage.errors import Interrupted
+from tutelage.errors import Interrupted, printable
 from tutelage.objectives import sum_of
 from tutelage.randomness import derive, seed_step
 from tutelage.state import Clock, Controller, Record
 from tutelage.training import reduction
+from tutelage.training.action import Action
 from tutelage.training.journal import Journal
 from tutelage.training.opened import Opened, Turn
 from tutelage.training.opening import open_stage, rehearse
@@ -54,9 +56,19 @@ def train(plan: Plan, run: Run) -> None:
             if saver.finished(index):
                 saver.take_finished(index)
                 continue
+            if isinstance(stage, Action):
+                _act(run, stage, saver, index)
+                continue
             with open_stage(run, stage, index) as opened:
                 saver.describe(opened)
                 _Loop(plan, run, opened, saver).go()
+
+
+def _act(run: Run, action: Action, saver: Saver, index: int) -> None:
+    if run.rank == 0 and not run.options.quiet:
+        print(printable(f"{action.name} ..."), file=sys.stderr)
+    action.take(action.run(run))
+    saver.keep(action, index)
 
 
 class _Loop:

@@ -47,7 +47,7 @@ def rehearse(run: Run, plan: Plan, leave_out: Collection[int] = ()) -> None:
     """
     check_plan(plan)
     for index, stage in enumerate(plan.parts):
-        if index in leave_out:
+        if index in leave_out or not isinstance(stage, Stage):
             continue
         if stage.data is None or isinstance(stage.data, Source):
             with open_stage(run, stage, index, rehearsal=True):

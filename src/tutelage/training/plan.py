@@ -20,6 +20,7 @@ from tutelage.randomness import seeded
 from tutelage.signals import Batch, Model, Tap
 from tutelage.state import Stateful
 from tutelage.teachers import Teacher
+from tutelage.training.action import Action
 from tutelage.training.fit import Fit
 
 if TYPE_CHECKING:
@@ -149,10 +150,10 @@ class Stage:
 
 @dataclass(frozen=True)
 class Cost:
-    """What a plan will do, stage by stage; see `Plan.cost`.
+    """What a plan will do, part by part; see `Plan.cost`.
 
     Args:
-        stage: name of the stage.
+        stage: name of the stage or action.
         steps: updates.
         samples: samples studied, counted with repetition.
         passes: (role, model, samples through it, taps wanted, trained) of each model.
@@ -168,48 +169,57 @@ class Cost:
 
 @dataclass(frozen=True)
 class Plan:
-    """Stages in sequence, and what they make.
+    """Stages and actions in sequence, and what they make.
 
     Args:
-        parts: the stages.
+        parts: the stages, and the actions between them.
         product: what is exported.
         also: other things worth keeping, by name.
         baseline: what the product is compared with; None means training alone, with the product's own number of updates.
 
     Raises:
-        BadInput: no stages, or two of one name.
+        BadInput: no stages, or two parts of one name.
     """
 
-    parts: Sequence[Stage]
+    parts: Sequence[Stage | Action]
     product: Model
     also: Mapping[str, Any] = field(default_factory=dict)
     baseline: Plan | None = None
 
     def __post_init__(self) -> None:
         names = [part.name for part in self.parts]
-        if not names or len(set(names)) != len(names):
+        if not self.stages or len(set(names)) != len(names):
             raise BadInput(f"a plan needs at least one stage, and distinct names; it has {names}")
+
+    @property
+    def stages(self) -> list[Stage]:
+        """The parts that train."""
+        return [part for part in self.parts if isinstance(part, Stage)]
 
     def __add__(self, other: Plan) -> Plan:
         return Plan([*self.parts, *other.parts], other.product, {**self.also, **other.also}, other.baseline)
 
     def map(self, change: Callable[[Stage], Stage]) -> Plan:
         """The same plan with each stage changed: how one recipe wraps another."""
-        return Plan([change(part) for part in self.parts], self.product, self.also, self.baseline)
+        parts = [change(part) if isinstance(part, Stage) else part for part in self.parts]
+        return Plan(parts, self.product, self.also, self.baseline)
 
     def updates(self, model: Model) -> int:
         """How often a model is updated."""
         return sum(
             part.updates_of(name)
-            for part in self.parts
+            for part in self.stages
             for name, learner in part.named.items()
             if any(m is model for m in learner.models.values())
         )
 
     def cost(self) -> list[Cost]:
-        """What each stage will do: for dry runs and fair comparison. Builds no model."""
+        """What each part will do: for dry runs and fair comparison. Builds no model. Of an action nothing but its name is known."""
         costs = []
         for part in self.parts:
+            if isinstance(part, Action):
+                costs.append(Cost(part.name, 0, 0, []))
+                continue
             steps = part.updates()
             samples = steps * part.fit.batch_size
             passes: list[tuple[str, Model, int, frozenset[Tap], bool]] = []
