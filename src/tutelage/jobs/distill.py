@@ -13,12 +13,11 @@ import torch
 
 from tutelage.data import Data
 from tutelage.errors import BadInput, printable
-from tutelage.evaluation import measure, predict
 from tutelage.jobs import estimate, folder, sources
 from tutelage.jobs import report as reporting
 from tutelage.jobs.cached import Handle, views_of
 from tutelage.jobs.environment import without_secrets, write_environment
-from tutelage.jobs.measurement import findings_of, say_before
+from tutelage.jobs.measurement import findings_of, say_before, watched
 from tutelage.jobs.roles import filled, handles_of, models_in
 from tutelage.jobs.settings import chosen_knobs, plain, settled
 from tutelage.jobs.taps import check_classes
@@ -259,4 +258,4 @@ def _watch(data: Data, device: torch.device) -> Callable[[Model], Mapping[str, f
     source = data.validation
     if source is None:
         return None
-    return lambda model: measure(predict(model, source, device=device))
+    return lambda model: watched(model, source, device)

@@ -272,9 +272,11 @@ class _Loop:
         if average:
             average.swap()
         numbers = dict(self.run.watch(product))
-        best = self.fits[name].keep == "best" and numbers.get("accuracy", -1.0) > saved.best
+        # a model of language is chosen by its perplexity, a classifier by its accuracy
+        worth = -numbers["nll"] if "perplexity" in numbers else numbers.get("accuracy", float("-inf"))
+        best = self.fits[name].keep == "best" and worth > saved.best
         if best:
-            saved.best = numbers["accuracy"]
+            saved.best = worth
             self.saver.save_best(self.opened, name, done, saved.best)
         if average:
             average.swap()

@@ -159,7 +159,7 @@ class Saver:
             self._best[name] = {k: v.detach().clone() for k, v in tensors.items()}
         if folder is None or self.run.rank != 0:
             return
-        checkpoint.write_atomically(folder / f"{opened.index:02d}-best-{name}", tensors, {"step": step, "accuracy": value})
+        checkpoint.write_atomically(folder / f"{opened.index:02d}-best-{name}", tensors, {"step": step, "worth": value})
 
     def check_finite(self, opened: Opened, step: int) -> None:
         """Refuse to save weights that are not finite.
