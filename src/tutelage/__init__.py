@@ -36,6 +36,7 @@ _WHERE = {
     "Table": "tutelage.data",
     "Fit": "tutelage.training",
     "Learner": "tutelage.training",
+    "Action": "tutelage.training",
     "Plan": "tutelage.training",
     "Run": "tutelage.training",
     "RunOptions": "tutelage.training",

@@ -49,24 +49,28 @@ def forward_flops(module: nn.Module, arguments: tuple[Any, ...] | Mapping[str, A
     return int(counter.get_total_flops())
 
 
-def costs(models: Mapping[str, Model], source: Source, *, device: torch.device | str = "cpu") -> dict[str, dict[str, Any]]:
+def costs(
+    models: Mapping[str, Model], source: Source, *, device: torch.device | str = "cpu", batches: tuple[int, ...] = BATCHES
+) -> dict[str, dict[str, Any]]:
     """Count and time one forward pass of each model, in evaluation mode, on real samples that are already on the device.
 
     Args:
         models: by name.
-        source: where samples come from; repeated where it has fewer than 64.
+        source: where samples come from; repeated where it has fewer than are wanted.
         device: where to compute; the models are moved there.
+        batches: samples a pass that are timed; the last is the one of the throughput.
 
     Returns:
-        By name: `flops` of one sample; `latency_ms`, for "batch_1" and "batch_64" the `median`, `p95` and `least` of a pass in
-        milliseconds; `throughput`, samples a second at batch 64. None for what a model cannot do, such as a pass over a single sample.
+        By name: `flops` of one sample; `latency_ms`, for "batch_1" and "batch_64" (as `batches` says) the `median`, `p95` and `least` of a
+        pass in milliseconds; `throughput`, samples a second in the last of them. None for what a model cannot do, such as a pass over a
+        single sample.
     """
     found: dict[str, dict[str, Any]] = {name: {"flops": None, "latency_ms": {}, "throughput": None} for name in models}
     with contextlib.ExitStack() as stack, torch.no_grad():
         for model in models.values():
             model.module.to(device)
             stack.enter_context(model.mode(training=False))
-        for size in BATCHES:
+        for size in batches:
             batch = source.batch(torch.arange(size) % len(source))
             placed = {k: v.to(device) if isinstance(v, Tensor) else v for k, v in batch.items()}
             ready: dict[str, tuple[nn.Module, Any]] = {}
@@ -79,8 +83,8 @@ def costs(models: Mapping[str, Model], source: Source, *, device: torch.device |
             for name in models:
                 found[name]["latency_ms"][f"batch_{size}"] = _summary(times[name]) if times.get(name) else None
     for each in found.values():
-        many = each["latency_ms"][f"batch_{BATCHES[-1]}"]
-        each["throughput"] = None if many is None else BATCHES[-1] / many["median"] * 1e3
+        many = each["latency_ms"][f"batch_{batches[-1]}"]
+        each["throughput"] = None if many is None else batches[-1] / many["median"] * 1e3
     return found
 
 

@@ -13,12 +13,11 @@ import torch
 
 from tutelage.data import Data
 from tutelage.errors import BadInput, printable
-from tutelage.evaluation import measure, predict
 from tutelage.jobs import estimate, folder, sources
 from tutelage.jobs import report as reporting
 from tutelage.jobs.cached import Handle, views_of
 from tutelage.jobs.environment import without_secrets, write_environment
-from tutelage.jobs.measurement import findings_of, say_before
+from tutelage.jobs.measurement import findings_of, say_before, watched
 from tutelage.jobs.roles import filled, handles_of, models_in
 from tutelage.jobs.settings import chosen_knobs, plain, settled
 from tutelage.jobs.taps import check_classes
@@ -195,7 +194,7 @@ def _carry_out(
         if label == "student":
             say_before(teachers, product, studied, accelerator.device, options.quiet or not accelerator.is_main_process)
         if accelerator.is_main_process and not options.quiet:
-            print(printable(f"{label}: {each.product.name}, {sum(s.updates() for s in each.parts)} updates"), file=sys.stderr)
+            print(printable(f"{label}: {each.product.name}, {sum(s.updates() for s in each.stages)} updates"), file=sys.stderr)
         start = time.perf_counter()
         train(each, runs[label])
         seconds[label] = time.perf_counter() - start
@@ -247,7 +246,7 @@ def _plans(
 def baseline_of(plan: Plan, data: Data) -> Plan:
     """The product trained alone: the same first weights, the same number of updates, the optimizer of the product's last stage."""
     product = plan.product
-    last = next(s for s in reversed(plan.parts) if any(m is product for learner in s.named.values() for m in learner.models.values()))
+    last = next(s for s in reversed(plan.stages) if any(m is product for learner in s.named.values() for m in learner.models.values()))
     try:
         twin = product.fresh(product.seed)
     except BadInput:  # an instance: its weights as they are before it is taught, since the baseline runs first
@@ -259,4 +258,4 @@ def _watch(data: Data, device: torch.device) -> Callable[[Model], Mapping[str, f
     source = data.validation
     if source is None:
         return None
-    return lambda model: measure(predict(model, source, device=device))
+    return lambda model: watched(model, source, device)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,12 +14,16 @@ from torch import Tensor
 from tutelage.data import Data, Source
 from tutelage.errors import BadInput, printable
 from tutelage.evaluation import Predictions, class_counts, costs, difference, disagreements, measure, predict, processor, recalls, size_of
+from tutelage.evaluation.cost import BATCHES
+from tutelage.evaluation.language import Told, is_language, measure_tokens, reliability_of_tokens, token_difference, told
 from tutelage.jobs.cached import Handle, answering, counted_before
 from tutelage.randomness import generator
 from tutelage.signals import Model
 from tutelage.teachers import Cached, Ensemble, Teacher
 from tutelage.training import Plan
 
+WORDS = (1, 8)
+"""Samples a pass of language data that are timed."""
 FORMAT = 2
 """Of report.json."""
 KEPT = 20_000
@@ -48,6 +53,9 @@ def say_before(teachers: Mapping[str, Handle], student: Model, data: Data, devic
     if quiet or source is None:
         return
     there = {role: who for role, each in teachers.items() if (who := answering(each, split, source)) is not None}
+    if is_language(source):
+        _say_before_words(there, student, source, device)
+        return
     now = predict(student, source, device=device) if there else None
     for role, model in there.items():
         shown = predict(model, source, device=device)
@@ -61,6 +69,28 @@ def say_before(teachers: Mapping[str, Handle], student: Model, data: Data, devic
         else:
             print("before:", file=sys.stderr, end=" ")
         print(f"the student agrees with it on {agreement:.1%}", file=sys.stderr)
+
+
+def _say_before_words(there: Mapping[str, Model | Teacher], student: Model, source: Source, device: torch.device) -> None:
+    for role, model in there.items():
+        found = {
+            name: measure_tokens(each)
+            for name, each in told({role: model, "student": student}, source, reference=role, device=device).items()
+        }
+        print(
+            printable(
+                f"before: the {role} has a perplexity of {found[role]['perplexity']:.4g} on {source.name}; the student has "
+                f"{found['student']['perplexity']:.4g}, and a KL to it of {found['student']['forward_kl']:.3f} nats a token"
+            ),
+            file=sys.stderr,
+        )
+
+
+def watched(model: Model, source: Source, device: torch.device | str) -> Mapping[str, float]:
+    """The numbers of a model on the validation split, as they are followed while it trains."""
+    if is_language(source):
+        return measure_tokens(told({"model": model}, source, device=device)["model"])
+    return measure(predict(model, source, device=device))
 
 
 def findings_of(
@@ -87,6 +117,7 @@ def findings_of(
         classes (None without labels); `models` and `teachers`, names in order, and under each name what `measure`, `size_of` and `costs`
         give, with `model` and `updates`, of an ensemble its `members` and `mean`; `taught_minus_alone` (see `difference`) and `per_class`
         (recalls) where there are labels; `timing`; `kept`, how many predictions are kept, None where logits are not one row a sample.
+        Of language data also `tokens`, how many were predicted, and `reliability`, bins by model; `taught_minus_alone` is in nats a token.
     """
     split, source = last_split(data)
     ended = {key: plans[label] for label, key in (("baseline", "alone"), ("student", "student")) if label in plans}
@@ -103,8 +134,9 @@ def findings_of(
         numbers[name] |= {} if trained is None else {"updates": trained.updates(trained.product)}
     for name, each in ensembles.items():
         numbers[name] |= _members(each, also)
-    rows = all(each.logits.ndim == 2 for each in shown.values())
-    names = class_names(data)
+    language = all(isinstance(each, Told) for each in shown.values())
+    rows = not language and all(each.logits.ndim == 2 for each in shown.values())
+    names = [] if language else class_names(data)
     report: dict[str, Any] = {
         "format": FORMAT,
         **about,
@@ -116,13 +148,19 @@ def findings_of(
         "teachers": list(there),
         **numbers,
     }
+    report["timing"] = {"threads": torch.get_num_threads(), "processor": processor(device), "device": torch.device(device).type}
+    if language:
+        report["tokens"] = int(shown["student"].tokens.sum())
+        if "alone" in shown:
+            report["taught_minus_alone"] = token_difference(shown["student"], shown["alone"], seed=about["seed"])
+        report["reliability"] = {name: reliability_of_tokens(each) for name, each in shown.items()}
+        return Findings({**report, "kept": None})
     gap = difference(shown["student"], shown["alone"]) if "alone" in shown else None
     if gap is not None:
         report["taught_minus_alone"] = gap
     per_class = by_class(shown, names)
     if per_class is not None:
         report["per_class"] = per_class
-    report["timing"] = {"threads": torch.get_num_threads(), "processor": processor(device), "device": torch.device(device).type}
     if not rows:
         return Findings({**report, "kept": None})
     kept = _kept(shown, about["seed"])
@@ -138,7 +176,7 @@ def measured(
     reference: str | None = None,
     timed: bool = True,
     strict: bool = False,
-) -> tuple[dict[str, Predictions], dict[str, dict[str, Any]]]:
+) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
     """Measure models on a source.
 
     Args:
@@ -150,20 +188,29 @@ def measured(
         strict: refuse answers that cannot be measured.
 
     Returns:
-        What each says, and by name `model` and what `measure`, `size_of` and `costs` give.
+        What each says (`Predictions`; of language data `Told`), and by name `model` and what `measure` (`measure_tokens`), `size_of` and
+        `costs` give.
 
     Raises:
         BadInput: `strict`, and a model gives NaN or infinite logits, or none for a label that occurs.
     """
-    shown = {}
-    for name, each in models.items():
-        shown[name] = predict(each, source, device=device)
-        if strict:
-            _check(shown[name], name, source)
-    compared = shown[reference] if reference else None
-    numbers: dict[str, dict[str, Any]] = {name: dict(measure(each, compared)) for name, each in shown.items()}
+    shown: dict[str, Any] = {}
+    numbers: dict[str, dict[str, Any]]
+    language = is_language(source)
+    if language:
+        shown = dict(told(models, source, reference=reference, device=device))
+        numbers = {name: dict(measure_tokens(each)) for name, each in shown.items()}
+        for name in (name for name, each in numbers.items() if strict and not math.isfinite(each["nll"])):
+            raise BadInput(f"{name} gives NaN or infinite logits for {source.name}; it cannot be measured")
+    else:
+        for name, each in models.items():
+            shown[name] = predict(each, source, device=device)
+            if strict:
+                _check(shown[name], name, source)
+        compared = shown[reference] if reference else None
+        numbers = {name: dict(measure(each, compared)) for name, each in shown.items()}
     single = {name: each for name, each in models.items() if isinstance(each, Model)}
-    cost = costs(single, source, device=device) if timed else {}
+    cost = costs(single, source, device=device, batches=WORDS if language else BATCHES) if timed else {}
     for name, model in single.items():
         numbers[name] = {"model": model.spec or model.name, **numbers[name], **size_of(model.module), **cost.get(name, {})}
     for name, each in models.items():

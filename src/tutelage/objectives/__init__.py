@@ -5,7 +5,7 @@ from tutelage.objectives.features import cosine, mse
 from tutelage.objectives.labels import ConfidenceWeighted, CrossEntropy
 from tutelage.objectives.logits import jensen_shannon, probability_cross_entropy, soft_cross_entropy, soft_targets
 from tutelage.objectives.match import Distance, Match
-from tutelage.objectives.objective import Needs, Objective, Over, Shapes, Term, count_of, mean_of, safe_count, sum_of
+from tutelage.objectives.objective import Needs, Objective, Over, Seen, Shapes, Term, count_of, mean_of, safe_count, sum_of
 from tutelage.objectives.targets import label_mix, permuted_dark
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "Needs",
     "Objective",
     "Over",
+    "Seen",
     "Shapes",
     "Term",
     "cosine",

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -30,14 +30,32 @@ DENSE: frozenset[Form] = frozenset({"dense"})
 
 @dataclass(frozen=True)
 class Needs:
-    """The taps that an objective reads on each side; `teacher` is None where it asks no teacher."""
+    """The taps that an objective reads on each side, and in views by name; `teacher` is None where it asks no teacher."""
 
     student: frozenset[Tap] = frozenset()
     teacher: frozenset[Tap] | None = None
+    views: Mapping[str, Needs] = field(default_factory=dict)
 
     def __or__(self, other: Needs) -> Needs:
         teacher = None if self.teacher is None and other.teacher is None else (self.teacher or frozenset()) | (other.teacher or frozenset())
-        return Needs(self.student | other.student, teacher)
+        views = {name: self.views.get(name, Needs()) | other.views.get(name, Needs()) for name in {**self.views, **other.views}}
+        return Needs(self.student | other.student, teacher, views)
+
+    @property
+    def anywhere(self) -> Needs:
+        """What is read in whatever view."""
+        found = Needs(self.student, self.teacher)
+        for each in self.views.values():
+            found = found | each.anywhere
+        return found
+
+
+class Seen(NamedTuple):
+    """What student and teacher show of a view of the samples, and that view's batch."""
+
+    student: Signals
+    teacher: Signals | None
+    batch: Batch
 
 
 _DIMS: dict[Over, tuple[int, ...]] = {"batch": (0,), "sample": (1,), "token": (1, 2), "sequence": (2,)}
@@ -121,9 +139,11 @@ class Objective(nn.Module):
 
     Attributes:
         name: name of the term, for leaves.
+        view: name of the view of the samples that a leaf looks at; None for the samples as they are.
     """
 
     name: str = "objective"
+    view: str | None = None
 
     def needs(self) -> Needs:
         """The taps that are read on each side."""
@@ -160,6 +180,10 @@ class Objective(nn.Module):
     def named(self, name: str) -> Objective:
         """The same objective with its term under another name."""
         return Named(self, name)
+
+    def on(self, view: str) -> Objective:
+        """The same objective on a view of the samples, such as attacked or generated ones: `Learner(views={view: ...})` makes it."""
+        return Viewed(self, view)
 
     def __add__(self, other: Objective) -> Objective:
         return Sum([*self._addends(), *other._addends()]) if isinstance(other, Objective) else NotImplemented
@@ -286,6 +310,37 @@ class Named(_Around):
     def leaves(self) -> Iterator[Objective]:
         """Itself, since the name is its own."""
         yield self
+
+
+class Viewed(_Around):
+    """An objective that looks at a view of the samples; inside it all is as if that view were the batch."""
+
+    def __init__(self, of: Objective, view: str) -> None:
+        super().__init__(of)
+        self.view, self.name = view, of.name
+        if of.needs().views:
+            raise BadInput(
+                f"{of.name!r} looks at the view {next(iter(of.needs().views))!r} already; a view of a view is none of the learner's"
+            )
+
+    def needs(self) -> Needs:
+        """What the inner objective reads, in the view."""
+        assert self.view is not None
+        return Needs(views={self.view: self.of.needs()})
+
+    def terms(self, student: Signals, teacher: Signals | None, batch: Batch) -> list[Term]:
+        """The inner terms on the view."""
+        seen = student.views.get(str(self.view))
+        if seen is None:
+            raise BadInput(
+                f"term {self.name!r} looks at the view {self.view!r}, which was not made; give Learner(..., views={{{self.view!r}: ...}})"
+            )
+        return self.of.terms(seen.student, seen.teacher, seen.batch)
+
+    def leaves(self) -> Iterator[Objective]:
+        """The inner leaves, each in the view."""
+        for leaf in self.of.leaves():
+            yield self if leaf is self.of else Viewed(leaf, str(self.view))
 
 
 def fitting(name: str, mask: Tensor | None, shape: torch.Size) -> Tensor | None:

@@ -17,11 +17,18 @@ def check_plan(plan: Plan) -> None:
         BadInput: an objective without its teacher, a tap that the teacher cannot give, or logits in a form that a term cannot read.
         UnknownTap: a path that is not in the model; names the nearest.
     """
-    for stage in plan.parts:
+    for stage in plan.stages:
         for name, learner in stage.named.items():
             if not isinstance(learner.loss, Objective):
                 continue
-            needs = learner.loss.needs()
+            everywhere = learner.loss.needs()
+            needs = everywhere.anywhere
+            for view, inner in everywhere.views.items():
+                if inner.teacher is not None and learner.teacher is not None and not learner.teacher.gives.new_inputs:
+                    raise BadInput(
+                        f"stage {stage.name!r}: view {view!r} asks the teacher ({learner.teacher.name}) about new inputs, which a cache "
+                        "cannot answer; use the model itself"
+                    )
             for tap in needs.student:
                 if isinstance(tap, str) and tap != LOGITS:
                     check_path(learner.student.module, tap, f"the student ({learner.student.name})")
@@ -48,7 +55,7 @@ def _check_forms(stage: str, loss: Objective, teacher: Teacher) -> None:
     """Refuse a term that reads the teacher's logits in none of the forms that it gives."""
     forms = sorted(teacher.gives.forms)
     for leaf in loss.leaves():
-        if LOGITS not in (leaf.needs().teacher or ()):
+        if LOGITS not in (leaf.needs().anywhere.teacher or ()):
             continue
         if not forms:
             raise BadInput(f"stage {stage!r}: term {leaf.name!r} reads the teacher's logits, but {teacher.name} gives none")

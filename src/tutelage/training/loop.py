@@ -7,17 +7,19 @@ the CPU. Knows nothing of recipes or of what the terms mean.
 from __future__ import annotations
 
 import contextlib
+import sys
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from tutelage.data.loader import Slices, batches
-from tutelage.errors import Interrupted
+from tutelage.errors import Interrupted, printable
 from tutelage.objectives import sum_of
 from tutelage.randomness import derive, seed_step
 from tutelage.state import Clock, Controller, Record
 from tutelage.training import reduction
+from tutelage.training.action import Action
 from tutelage.training.journal import Journal
 from tutelage.training.opened import Opened, Turn
 from tutelage.training.opening import open_stage, rehearse
@@ -54,9 +56,19 @@ def train(plan: Plan, run: Run) -> None:
             if saver.finished(index):
                 saver.take_finished(index)
                 continue
+            if isinstance(stage, Action):
+                _act(run, stage, saver, index)
+                continue
             with open_stage(run, stage, index) as opened:
                 saver.describe(opened)
                 _Loop(plan, run, opened, saver).go()
+
+
+def _act(run: Run, action: Action, saver: Saver, index: int) -> None:
+    if run.rank == 0 and not run.options.quiet:
+        print(printable(f"{action.name} ..."), file=sys.stderr)
+    action.take(action.run(run))
+    saver.keep(action, index)
 
 
 class _Loop:
@@ -135,7 +147,7 @@ class _Loop:
         for controller in self.controllers:
             controller.begin(clock)
         steps = [
-            Step(run.place(batch), clock, self.named, opened.union, run.autocast, run.rank, micro, run.device)
+            Step(run.place(batch), clock, self.named, opened.union, run.autocast, run.rank, micro, run.device, opened.made)
             for micro, batch in enumerate(micros)
         ]
         for name, optimizer in self.optimizers.items():
@@ -159,7 +171,7 @@ class _Loop:
         opened, run = self.opened, self.run
         foretold = None
         if self.parts > 1:
-            foretold = reduction.predicted(turn.learners, opened.masked, [s.batch for s in steps])
+            foretold = reduction.predicted(turn.learners, opened.masked, steps)
         totals = reduction.whole(run, foretold) if foretold else {}
         updated: set[str] = set()
         self.means, self.noted = {}, {}
@@ -190,6 +202,7 @@ class _Loop:
         self._gather(steps)
         for step in steps:
             step.forget(turn.models)
+            step.make_anew(turn.models)
 
     def _loss(self, turn: Turn, found: reduction.Found, totals: reduction.Counts, step: Step, number: int) -> Tensor | None:
         """The part of the step's loss that this micro-batch holds: sums over the counts of the whole step."""
@@ -259,9 +272,11 @@ class _Loop:
         if average:
             average.swap()
         numbers = dict(self.run.watch(product))
-        best = self.fits[name].keep == "best" and numbers.get("accuracy", -1.0) > saved.best
+        # a model of language is chosen by its perplexity, a classifier by its accuracy
+        worth = -numbers["nll"] if "perplexity" in numbers else numbers.get("accuracy", float("-inf"))
+        best = self.fits[name].keep == "best" and worth > saved.best
         if best:
-            saved.best = numbers["accuracy"]
+            saved.best = worth
             self.saver.save_best(self.opened, name, done, saved.best)
         if average:
             average.swap()

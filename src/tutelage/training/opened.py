@@ -15,7 +15,7 @@ from tutelage.signals import Model, Tap
 from tutelage.state import Controller, Stateful
 from tutelage.teachers import Views
 from tutelage.training.optimizer import Average
-from tutelage.training.plan import Learner, Stage
+from tutelage.training.plan import Learner, Stage, View
 
 
 @dataclass
@@ -57,6 +57,11 @@ class Opened:
     def learners(self) -> dict[str, Learner]:
         """All learners by name."""
         return self.stage.named
+
+    @property
+    def made(self) -> dict[str, tuple[View, Model]]:
+        """The views of the samples that learners have, each with the student with whose help it is made."""
+        return {view: (make, learner.student) for learner in self.learners.values() for view, make in learner.views.items()}
 
     @property
     def controllers(self) -> list[Controller]:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from tutelage.data import Order, Source
 from tutelage.errors import BadInput
-from tutelage.objectives import Objective, mean_of
+from tutelage.objectives import Needs, Objective, Shapes, mean_of
 from tutelage.randomness import seeded
 from tutelage.signals import Batch, Model, Tap
 from tutelage.state import Clock
@@ -29,7 +29,7 @@ from tutelage.training.parts import stateful_parts
 from tutelage.training.plan import Learner, Plan, Stage
 from tutelage.training.run import Run
 from tutelage.training.step import Step
-from tutelage.training.trainee import Trainee, terms_of
+from tutelage.training.trainee import Trainee, seen_by, terms_of
 
 
 def rehearse(run: Run, plan: Plan, leave_out: Collection[int] = ()) -> None:
@@ -47,7 +47,7 @@ def rehearse(run: Run, plan: Plan, leave_out: Collection[int] = ()) -> None:
     """
     check_plan(plan)
     for index, stage in enumerate(plan.parts):
-        if index in leave_out:
+        if index in leave_out or not isinstance(stage, Stage):
             continue
         if stage.data is None or isinstance(stage.data, Source):
             with open_stage(run, stage, index, rehearsal=True):
@@ -235,15 +235,14 @@ def _dry_run(run: Run, opened: Opened, name: str, learner: Learner, probe: Batch
             opened.union,
             run.autocast,
             device=run.device,
+            views=opened.made,
         )
         needs = learner.loss.needs()
-        student = {t: s.shape for t, s in step.signals(learner.student, needs.student).items()}
-        teacher = {}
-        if needs.teacher is not None and learner.teacher is not None:
-            teacher = {t: s.shape for t, s in step.signals(learner.teacher, needs.teacher).items()}
+        looked: list[tuple[str | None, Needs]] = [(None, needs), *needs.views.items()]
+        shapes = {view: _shapes(learner, inner, step, view) for view, inner in looked}
         for leaf in learner.loss.leaves():
             with seeded("connector", run.seed, opened.stage.name, leaf.name):
-                leaf.build(student, teacher)
+                leaf.build(*shapes[leaf.view])
         learner.loss.to(run.device)
         trained |= {f"objective.{n}": p for n, p in learner.loss.named_parameters() if p.requires_grad}
         with run.plain():
@@ -263,6 +262,12 @@ def _dry_run(run: Run, opened: Opened, name: str, learner: Learner, probe: Batch
             term.values = term.values.detach()
         for controller, state in kept.values():
             controller.load_state_dict(state)
+
+
+def _shapes(learner: Learner, needs: Needs, step: Step, view: str | None) -> tuple[Shapes, Shapes]:
+    """Shapes of what student and teacher show in a view."""
+    seen = seen_by(learner, needs, step, view)
+    return {t: s.shape for t, s in seen.student.items()}, {t: s.shape for t, s in seen.teacher.items()} if seen.teacher else {}
 
 
 def _assemble(run: Run, opened: Opened, trained: Mapping[str, dict[str, nn.Parameter]]) -> None:

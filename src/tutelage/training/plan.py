@@ -14,18 +14,21 @@ import torch
 from torch import nn
 
 from tutelage.data import Source
-from tutelage.errors import BadInput
+from tutelage.errors import BadInput, nearest
 from tutelage.objectives import Objective, Term
 from tutelage.randomness import seeded
 from tutelage.signals import Batch, Model, Tap
 from tutelage.state import Stateful
 from tutelage.teachers import Teacher
+from tutelage.training.action import Action
 from tutelage.training.fit import Fit
 
 if TYPE_CHECKING:
     from tutelage.training.step import Step
 
 LossFunction: TypeAlias = "Callable[[Step], list[Term] | None]"
+View: TypeAlias = "Callable[[Step, Model], Batch]"
+"""Makes another batch of a step's samples with the student's help: attacked, mixed, generated. What it draws, it draws by `step.rng`."""
 Which: TypeAlias = "Sequence[str] | Callable[[Model, Batch], Collection[str]]"
 
 
@@ -40,11 +43,12 @@ class Learner:
         only: which parameters: shell patterns over their names, or `(model, batch) -> names`, such as `up_to(tap)`.
         fit: optimizer knobs; None takes the stage's. Its duration is not used.
         groups: by parameter pattern, what differs: {"lr": ..., "weight_decay": ...}.
+        views: other views of the samples by name, for objectives that are `.on(view)`; made once a step, from the student as it is then.
         every: update at each `every`-th step of the stage.
         repeat: updates in a row within a step.
 
     Raises:
-        BadInput: nothing to train, or an objective over several models.
+        BadInput: nothing to train, an objective over several models, or one on a view that is not among `views`.
     """
 
     trains: Model | nn.Module | Mapping[str, Model | nn.Module]
@@ -53,6 +57,7 @@ class Learner:
     only: Which = ("*",)
     fit: Fit | None = None
     groups: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    views: Mapping[str, View] = field(default_factory=dict)
     every: int = 1
     repeat: int = 1
 
@@ -65,6 +70,12 @@ class Learner:
             raise BadInput(
                 f"an objective compares one student, but the learner trains {list(self.models)}; give a function of Step as its loss"
             )
+        for view in self.loss.needs().views if isinstance(self.loss, Objective) else ():
+            if view not in self.views:
+                raise BadInput(
+                    f"the objective looks at the view {view!r}, but the learner has {sorted(self.views) or 'none'}"
+                    f"{nearest(view, self.views)}; give Learner(..., views={{name: function}})"
+                )
 
     @functools.cached_property
     def models(self) -> dict[str, Model]:
@@ -92,7 +103,7 @@ class Stage:
         parts: what is Stateful and not found by walking the learners.
 
     Raises:
-        BadInput: `order` names an unknown learner or leaves one out.
+        BadInput: `order` names an unknown learner or leaves one out, or two learners have different views of one name.
     """
 
     name: str
@@ -106,6 +117,11 @@ class Stage:
         named = {name for turn in self.turns for name in turn}
         if named != set(self.named):
             raise BadInput(f"stage {self.name!r}: order names {sorted(named)}, but its learners are {sorted(self.named)}")
+        found: dict[str, View] = {}
+        for learner in self.named.values():
+            for view, made in learner.views.items():
+                if found.setdefault(view, made) is not made:
+                    raise BadInput(f"stage {self.name!r}: two learners have different views named {view!r}; give them different names")
 
     @property
     def named(self) -> dict[str, Learner]:
@@ -134,10 +150,10 @@ class Stage:
 
 @dataclass(frozen=True)
 class Cost:
-    """What a plan will do, stage by stage; see `Plan.cost`.
+    """What a plan will do, part by part; see `Plan.cost`.
 
     Args:
-        stage: name of the stage.
+        stage: name of the stage or action.
         steps: updates.
         samples: samples studied, counted with repetition.
         passes: (role, model, samples through it, taps wanted, trained) of each model.
@@ -153,54 +169,63 @@ class Cost:
 
 @dataclass(frozen=True)
 class Plan:
-    """Stages in sequence, and what they make.
+    """Stages and actions in sequence, and what they make.
 
     Args:
-        parts: the stages.
+        parts: the stages, and the actions between them.
         product: what is exported.
         also: other things worth keeping, by name.
         baseline: what the product is compared with; None means training alone, with the product's own number of updates.
 
     Raises:
-        BadInput: no stages, or two of one name.
+        BadInput: no stages, or two parts of one name.
     """
 
-    parts: Sequence[Stage]
+    parts: Sequence[Stage | Action]
     product: Model
     also: Mapping[str, Any] = field(default_factory=dict)
     baseline: Plan | None = None
 
     def __post_init__(self) -> None:
         names = [part.name for part in self.parts]
-        if not names or len(set(names)) != len(names):
+        if not self.stages or len(set(names)) != len(names):
             raise BadInput(f"a plan needs at least one stage, and distinct names; it has {names}")
+
+    @property
+    def stages(self) -> list[Stage]:
+        """The parts that train."""
+        return [part for part in self.parts if isinstance(part, Stage)]
 
     def __add__(self, other: Plan) -> Plan:
         return Plan([*self.parts, *other.parts], other.product, {**self.also, **other.also}, other.baseline)
 
     def map(self, change: Callable[[Stage], Stage]) -> Plan:
         """The same plan with each stage changed: how one recipe wraps another."""
-        return Plan([change(part) for part in self.parts], self.product, self.also, self.baseline)
+        parts = [change(part) if isinstance(part, Stage) else part for part in self.parts]
+        return Plan(parts, self.product, self.also, self.baseline)
 
     def updates(self, model: Model) -> int:
         """How often a model is updated."""
         return sum(
             part.updates_of(name)
-            for part in self.parts
+            for part in self.stages
             for name, learner in part.named.items()
             if any(m is model for m in learner.models.values())
         )
 
     def cost(self) -> list[Cost]:
-        """What each stage will do: for dry runs and fair comparison. Builds no model."""
+        """What each part will do: for dry runs and fair comparison. Builds no model. Of an action nothing but its name is known."""
         costs = []
         for part in self.parts:
+            if isinstance(part, Action):
+                costs.append(Cost(part.name, 0, 0, []))
+                continue
             steps = part.updates()
             samples = steps * part.fit.batch_size
             passes: list[tuple[str, Model, int, frozenset[Tap], bool]] = []
             asked: dict[int, tuple[Teacher, frozenset[Tap]]] = {}
             for name, learner in part.named.items():
-                needs = learner.loss.needs() if isinstance(learner.loss, Objective) else None
+                needs = learner.loss.needs().anywhere if isinstance(learner.loss, Objective) else None
                 times = part.updates_of(name) * part.fit.batch_size
                 for model in learner.models.values():
                     passes.append((name, model, times, needs.student if needs else frozenset({"logits"}), True))

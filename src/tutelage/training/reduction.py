@@ -16,6 +16,7 @@ from tutelage.objectives import Objective, Term, count_of, safe_count
 from tutelage.signals import Batch
 from tutelage.training.plan import Learner
 from tutelage.training.run import Run
+from tutelage.training.step import Step
 
 Counts = dict[tuple[str, str], Tensor | float]
 Found = Mapping[str, "list[Term] | None"]
@@ -26,24 +27,24 @@ def shown(found: Found) -> Counts:
     return {(name, term.name): count_of(term) for name, terms in found.items() for term in terms or ()}
 
 
-def predicted(learners: Mapping[str, Learner], rehearsed: Mapping[str, Mapping[str, Term]], batches: Sequence[Batch]) -> list[Counts]:
-    """Count each term on each micro-batch from the batches alone.
+def predicted(learners: Mapping[str, Learner], rehearsed: Mapping[str, Mapping[str, Term]], steps: Sequence[Step]) -> list[Counts]:
+    """Count each term on each micro-batch from the batches alone, those of views included.
 
     Args:
         learners: of the turn.
         rehearsed: terms of the dry run, by learner and name.
-        batches: the micro-batches.
+        steps: the micro-batches.
 
     Returns:
         Counts by learner and name for each micro-batch; under no learner's name, what plain terms count, whatever they are called.
     """
     counts: list[Counts] = []
-    for batch in batches:
-        each: Counts = {("", "sample"): float(len(batch["id"])), ("", "batch"): 1.0}
+    for step in steps:
+        each: Counts = {("", "sample"): float(len(step.batch["id"])), ("", "batch"): 1.0}
         for name, learner in learners.items():
             for leaf in learner.loss.leaves() if isinstance(learner.loss, Objective) else ():
                 if leaf.name in rehearsed[name]:
-                    each[name, leaf.name] = _count(leaf, rehearsed[name][leaf.name], batch)
+                    each[name, leaf.name] = _count(leaf, rehearsed[name][leaf.name], step.seen_in(leaf.view))
         counts.append(each)
     return counts
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from tutelage.errors import Mismatch, NotFinite, in_short
 from tutelage.objectives import Objective
 from tutelage.training import checkpoint
+from tutelage.training.action import Action
 from tutelage.training.opened import Opened
 from tutelage.training.opening import open_stage
 from tutelage.training.parts import stateful_parts
@@ -41,16 +42,20 @@ class Saver:
         self._best: dict[str, dict[str, Tensor]] = {}
 
     def finished(self, index: int) -> bool:
-        """Whether a stage's result is there."""
+        """Whether the result of a stage or action is there."""
         return self.run.folder is not None and self._result(index).is_dir()
 
     def take_finished(self, index: int) -> None:
-        """Load a finished stage's models, parts, and the objectives that later stages go on with."""
+        """Load a finished stage's models, parts, and the objectives that later stages go on with; or an action's result."""
         tensors, state = checkpoint.read(self._result(index))
         stage = self.plan.parts[index]
         checkpoint.compare_identity(state["identity"], self._plan_identity(), self._result(index))
         self._clear(index)
-        later = {id(m) for part in self.plan.parts[index + 1 :] for each in part.named.values() for m in _objectives(each)}
+        if isinstance(stage, Action):
+            stage.take({**tensors, **state["result"]})
+            return
+        after = [part for part in self.plan.parts[index + 1 :] if isinstance(part, Stage)]
+        later = {id(m) for part in after for each in part.named.values() for m in _objectives(each)}
         shared = {name for name, each in stage.named.items() if any(id(m) in later for m in _objectives(each))}
         if shared:
             with open_stage(self.run, stage, index):  # the dry run builds the connectors that are loaded below
@@ -64,7 +69,7 @@ class Saver:
         self._best = {}
 
     def _plan_identity(self) -> dict[str, Any]:
-        stages = {f"{i:02d}-{stage.name}": _stage_identity(stage) for i, stage in enumerate(self.plan.parts)}
+        stages = {f"{i:02d}-{part.name}": _part_identity(part) for i, part in enumerate(self.plan.parts)}
         limit = {} if self.run.limit is None else {"limit": self.run.limit}
         identity = {**self.run.identity, "seed": self.run.seed, **limit, "stages": stages}
         return json.loads(json.dumps(identity, default=str))  # as it comes back from a file
@@ -128,6 +133,15 @@ class Saver:
         self._clear(opened.index)
         self.run.accelerator.wait_for_everyone()
 
+    def keep(self, action: Action, index: int) -> None:
+        """Write an action's result."""
+        if self.run.folder is not None and self.run.rank == 0:
+            tensors = {name: value for name, value in action.result.items() if isinstance(value, Tensor)}
+            plain = {name: value for name, value in action.result.items() if name not in tensors}
+            state = {"identity": self._plan_identity(), "offset": self._offset_before(index), "result": plain}
+            checkpoint.write_atomically(self._result(index), tensors, state)
+        self.run.accelerator.wait_for_everyone()
+
     def _clear(self, index: int) -> None:
         """Delete a finished stage's checkpoints; also asked for on resume, since a run may be killed right before."""
         folder = self._checkpoints()
@@ -145,7 +159,7 @@ class Saver:
             self._best[name] = {k: v.detach().clone() for k, v in tensors.items()}
         if folder is None or self.run.rank != 0:
             return
-        checkpoint.write_atomically(folder / f"{opened.index:02d}-best-{name}", tensors, {"step": step, "accuracy": value})
+        checkpoint.write_atomically(folder / f"{opened.index:02d}-best-{name}", tensors, {"step": step, "worth": value})
 
     def check_finite(self, opened: Opened, step: int) -> None:
         """Refuse to save weights that are not finite.
@@ -247,7 +261,9 @@ def _fill(module: nn.Module, tensors: dict[str, Tensor], name: str, where: Path 
         raise Mismatch(f"{where} does not fit {name}: {in_short(error, 300)}") from None
 
 
-def _stage_identity(stage: Stage) -> dict[str, Any]:
+def _part_identity(stage: Stage | Action) -> dict[str, Any]:
+    if isinstance(stage, Action):
+        return {"action": stage.name}
     learners = {
         name: {
             "every": each.every,

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Collection, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from tutelage.errors import BadInput, nearest
-from tutelage.randomness import generator
+from tutelage.randomness import generator, seeded
 from tutelage.signals import Batch, Model, Signals, Tap
 from tutelage.signals.outputs import raised
 from tutelage.state import Clock
 from tutelage.teachers import Teacher
+
+if TYPE_CHECKING:
+    from tutelage.training.plan import View
 
 
 class Step:
@@ -24,6 +27,7 @@ class Step:
         batch: columns on the device.
         clock: where in the stage.
         learners: models by the names of their learners.
+        views: of the samples, by name: what makes each, and the student with whose help.
         union: by id of a model or teacher, all taps that the stage's objectives want of it, asked for in its one pass.
         autocast: opens the precision that models run under.
         rank: this process.
@@ -45,12 +49,36 @@ class Step:
         rank: int = 0,
         micro: int = 0,
         device: torch.device | str = "cpu",
+        views: Mapping[str, tuple[View, Model]] | None = None,
     ) -> None:
         self.batch, self.clock, self.turn = batch, clock, 0
         self.learners, self.rank, self.micro, self.device = learners, rank, micro, device
         self._union, self._autocast = union, autocast
         self._remembered: dict[tuple[int, str | None], tuple[Any, Signals]] = {}
         self.notes: dict[str, Tensor] = {}
+        self._views, self._seen = views or {}, dict[str, Batch]()
+
+    def seen_in(self, view: str | None) -> Batch:
+        """The batch of a view, made at first sight and kept until its student is updated; None: the samples as they are.
+
+        What is drawn while it is made leaves the generators of the step as they were.
+
+        Raises:
+            BadInput: no view of this name, or what was made has no ids.
+        """
+        if view is None:
+            return self.batch
+        if view not in self._seen:
+            if view not in self._views:
+                raise BadInput(f"no view is named {view!r}; there are {sorted(self._views)}{nearest(view, self._views)}")
+            make, student = self._views[view]
+            at = self.clock
+            with seeded("view", at.seed, at.stage, at.step, self.turn, self.rank, self.micro, view), self._autocast():
+                made = make(self, student)
+            if "id" not in made:
+                raise BadInput(f"the view {view!r} gave a batch without ids; keep the column 'id' of the batch it was made from")
+            self._seen[view] = made
+        return self._seen[view]
 
     def signals(self, who: str | Model | Teacher, taps: Collection[Tap], *, view: str | None = None) -> Signals:
         """What a model or teacher shows on this batch, in float32 or wider, remembered until the model is updated.
@@ -77,8 +105,9 @@ class Step:
                 return known[1]
             wanted |= known[1].keys()
         with self._autocast():
-            asked = wanted | self._union.get(id(who), frozenset())
-            found = who.signals(self.batch, asked, view=view) if isinstance(who, Teacher) else who.observe(self.batch, asked)
+            asked = wanted | (self._union.get(id(who), frozenset()) if view is None else frozenset())
+            batch = self.seen_in(view)
+            found = who.signals(batch, asked, view=view) if isinstance(who, Teacher) else who.observe(batch, asked)
         if isinstance(who, Teacher):
             # autocast keeps cast weights; those cast without a gradient must not be met again by a pass that wants one (older torch)
             torch.clear_autocast_cache()
@@ -97,6 +126,13 @@ class Step:
             return any(id(m.module) in gone for m in models) or any(s.requires_grad for s in signals.values())
 
         self._remembered = {k: (who, s) for k, (who, s) in self._remembered.items() if not stale(who, s)}
+
+    def make_anew(self, updated: Collection[Model]) -> None:
+        """Drop the views that were made with the help of models that were updated, and what was seen in them."""
+        gone = {id(m.module) for m in updated}
+        for view in [name for name in self._seen if id(self._views[name][1].module) in gone]:
+            del self._seen[view]
+            self._remembered = {key: kept for key, kept in self._remembered.items() if key[1] != view}
 
     def rng(self, purpose: str) -> torch.Generator:
         """A generator of its own for a purpose, a function of (seed, stage, step, turn, rank, micro-batch)."""

@@ -86,7 +86,7 @@ class Tracking:
         self.begins: dict[tuple[str, str], int] = {}
         self.updates = 0
         for label, plan in plans.items():
-            for stage in plan.parts:
+            for stage in plan.stages:
                 self.begins[label, stage.name] = self.updates
                 self.updates += stage.updates()
 

@@ -13,7 +13,8 @@ from typing import Any
 from torch import nn
 
 from tutelage.errors import BadInput
-from tutelage.objectives import Needs, Objective, Term
+from tutelage.objectives import Needs, Objective, Seen, Term
+from tutelage.signals import Signals
 from tutelage.training.plan import Learner
 from tutelage.training.step import Step
 
@@ -54,7 +55,18 @@ class Trainee(nn.Module):
 def terms_of(learner: Learner, needs: Needs, step: Step) -> list[Term]:
     """Ask the teacher, then the student, then the objective; in this order the student is served from the memory that the teacher freed."""
     assert isinstance(learner.loss, Objective)
+    student, teacher, batch = seen_by(learner, needs, step)
+    if needs.views:
+        views = {view: seen_by(learner, inner, step, view) for view, inner in needs.views.items()}
+        student = Signals(student, student.present_B, views)
+    return learner.loss.terms(student, teacher, batch)
+
+
+def seen_by(learner: Learner, needs: Needs, step: Step, view: str | None = None) -> Seen:
+    """What a learner's student and teacher show of one view, as far as it is needed."""
     teacher = None
     if needs.teacher is not None and learner.teacher is not None:
-        teacher = step.signals(learner.teacher, needs.teacher)
-    return learner.loss.terms(step.signals(learner.student, needs.student), teacher, step.batch)
+        teacher = step.signals(learner.teacher, needs.teacher, view=view)
+    unasked = bool(needs.views) and not needs.student  # all that is looked at is in views
+    student = Signals({}) if unasked else step.signals(learner.student, needs.student, view=view)
+    return Seen(student, teacher, step.seen_in(view))

@@ -36,7 +36,7 @@ class Speed:
     def seconds(self, plan: Plan) -> float:
         """How long a plan would take, with what is measured after each epoch."""
         total = 0.0
-        for part in plan.parts:
+        for part in plan.stages:
             size, steps = part.size(), part.updates()
             watched = any(m is plan.product for each in part.named.values() for m in each.models.values())
             epochs = steps * part.fit.batch_size / size if size and watched else 0.0
@@ -46,7 +46,7 @@ class Speed:
 
 def updates_of(plan: Plan) -> int:
     """Updates of all stages together."""
-    return sum(part.updates() for part in plan.parts)
+    return sum(part.updates() for part in plan.stages)
 
 
 def scaled(
@@ -138,7 +138,7 @@ def probe(folder: Path, **training: Any) -> dict[str, Any]:
     from tutelage.jobs.comparison.trainings import prepared
 
     ready = prepared(**{**training, "knobs": _short(training["knobs"])})
-    watches = {part.name: Stopwatch() for part in ready.plan.parts}
+    watches = {part.name: Stopwatch() for part in ready.plan.stages}
 
     def watched(stage: Stage) -> Stage:
         return replace(stage, parts=[*stage.parts, watches[stage.name]])

@@ -1,0 +1,52 @@
+"""Action: a part of a plan that is no training, done once between stages."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, TypeAlias
+
+from torch import Tensor
+
+from tutelage.errors import BadInput
+
+if TYPE_CHECKING:
+    from tutelage.training.run import Run
+
+Result: TypeAlias = "Mapping[str, Tensor | float | int | str | bool]"
+
+
+class Action:
+    """A part of a plan that is no training: generate, mine, select, fit a normaliser, search. Done once; a resumed run takes its result.
+
+    Args:
+        name: unique in the plan.
+        run: does the work: `run -> result`, tensors and plain values by name. Every process calls it, and must come to the same result.
+            What it draws it draws by names and the run's seed; files of its own it keeps below the run's folder.
+
+    Raises:
+        BadInput: the result is asked for before the work is done.
+    """
+
+    def __init__(self, name: str, run: Callable[[Run], Result]) -> None:
+        self.name, self.run = name, run
+        self._result: Result | None = None
+
+    @property
+    def result(self) -> Result:
+        """What it gave; for stages after it, such as `Stage(data=lambda: chosen(action.result))`."""
+        if self._result is None:
+            raise BadInput(
+                f"the result of the action {self.name!r} was asked for before it was done; a stage after it may read it when it opens"
+            )
+        return self._result
+
+    def take(self, result: Result) -> None:
+        """Take the result of the work.
+
+        Raises:
+            BadInput: something in it is neither a tensor nor a plain value.
+        """
+        for key, value in result.items():
+            if not isinstance(value, (Tensor, float, int, str)):
+                raise BadInput(f"the action {self.name!r} gave {key!r} of {type(value).__name__}; expected tensors, numbers and texts")
+        self._result = dict(result)
