@@ -5,7 +5,6 @@ They are text still: which tokens they become depends on the model that studies 
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -124,6 +123,8 @@ def from_rows(
     """
     given = _by_split(rows, name)
     present = {part: _names(found, name) for part, found in given.items()}
+    if not len(given["train"]):
+        raise BadInput(f"{name if len(given) == 1 or not any(map(len, given.values())) else f'{name}/train'} holds no rows")
     form = form_of(present["train"], columns, name)
     wanted = [*form, *filter(None, (id, split))]
     if len(set(wanted)) < len(wanted):
@@ -134,8 +135,6 @@ def from_rows(
             raise BadInput(f"{name}/{part} has no column {lacking!r}; its columns are {', '.join(map(repr, found))}")
     whole = {c: [v for found in given.values() for v in _column(found, c)] for c in wanted}
     size = len(whole[form[0]])
-    if not size:
-        raise BadInput(f"{name} holds no rows")
     origin = _said(whole[split], len(given), name, split) if split else [part for part, found in given.items() for _ in range(len(found))]
     read, lacks = dialogues_in({c: whole[c] for c in form}, name, missing)
     kept = [i for i, dialogue in enumerate(read) if dialogue is not None]
@@ -170,11 +169,6 @@ def as_dialogues(source: Source) -> Dialogues:
 def holds_dialogues(data: Data) -> bool:
     """Whether these are dialogues, for a language model."""
     return isinstance(data.train, Dialogues)
-
-
-def dropped_rows(data: Data) -> Counter[str]:
-    """How many rows were dropped before the splits were cut, by what they lack."""
-    return Counter(data.train.dropped if isinstance(data.train, Dialogues) else {})
 
 
 def _by_split(rows: Any, name: str) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from tutelage.errors import BadInput, TutelageError
-from tutelage.language.chat import TURNS, Rendered, Script
+from tutelage.language.chat import Rendered, Script
 from tutelage.language.rows import Dialogue
 
 CHUNK = 256
@@ -27,9 +27,6 @@ class Encoder:
 
     Args:
         script: how they become text.
-
-    Raises:
-        BadInput: the tokenizer has no end-of-sequence token and the choices need one.
     """
 
     def __init__(self, script: Script) -> None:
@@ -49,8 +46,13 @@ class Encoder:
             For each: token ids, int32 (T,); whether each is to be learnt, bool (T,); whether the last answer is ended by a control token.
 
         Raises:
-            BadInput: names the dialogue that cannot be rendered.
+            BadInput: no end-of-sequence token where one is needed, or a dialogue that cannot be rendered, which is named.
         """
+        if self.tokenizer.eos_token_id is None and any(self.script.adds(d)[0] for d in dialogues):
+            raise BadInput(
+                f"{name} cannot be ended: the tokenizer has no end-of-sequence token, without which a student would not learn to stop; "
+                "name one in its tokenizer_config.json (eos_token)"
+            )
         for start in range(0, len(dialogues), CHUNK):
             some = dialogues[start : start + CHUNK]
             rendered = []
@@ -65,11 +67,6 @@ class Encoder:
     def _with_ends(self, dialogue: Dialogue, ids: np.ndarray, learnt: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Add the beginning and the end where they are missing."""
         begins, ends = self.script.adds(dialogue)
-        if (ends or self.script.template == TURNS) and self.tokenizer.eos_token_id is None:
-            raise BadInput(
-                "the tokenizer has no end-of-sequence token, without which a student would not learn where a text ends; "
-                "name one in its tokenizer_config.json (eos_token)"
-            )
         if begins and self.first and ids[: len(self.first)].tolist() != self.first:
             ids = np.concatenate([np.array(self.first, dtype=np.int32), ids])
             learnt = np.concatenate([np.full(len(self.first), self.script.learn == "all"), learnt])

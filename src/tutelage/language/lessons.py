@@ -8,7 +8,7 @@ split.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -65,7 +65,7 @@ class Lessons(Source):
         pad: the token that stands on padding; it is never attended to nor learnt, so that any will do.
         name: how tables call it.
         first: number of the first window.
-        remarks: what is to be said of how the documents were made, in sentences.
+        counts: what is to be said of how the documents were made, each with how many it is true of.
 
     Raises:
         BadInput: a length below 2, another choice than those named, or nothing that is to be learnt.
@@ -82,11 +82,11 @@ class Lessons(Source):
         pad: int = 0,
         name: str = "data",
         first: int = 0,
-        remarks: Sequence[str] = (),
+        counts: Mapping[str, int] | None = None,
     ) -> None:
         check_layout(length, packing, padding, cut)
         self.length, self.packing, self.padding, self.cut, self.pad, self.name = length, packing, padding, cut, pad, name
-        self._remarks, self.read = tuple(remarks), len(texts)
+        self.counts, self.read = dict(counts or {}), len(texts)
         ends = np.cumsum([len(text.ids) for text in texts], dtype=np.int64)
         self._tokens = torch.from_numpy(np.concatenate([text.ids for text in texts] or [np.empty(0, np.int32)]))
         self._follows = torch.from_numpy(np.concatenate([_shifted(text) for text in texts] or [np.empty(0, np.int32)]))
@@ -138,18 +138,18 @@ class Lessons(Source):
         return sum(int((self._follows[begin:end] != NOTHING).sum()) for begin, end in self._pieces_of.tolist())
 
     def remarks(self) -> list[str]:
-        """What a user should know of how these came about, in sentences."""
-        said = list(self._remarks)
+        """What a user should know of how these were cut and packed, in sentences."""
+        said = []
         if self.cut_dialogues:
-            of = f"{self.cut_dialogues:,} of {self.read:,} dialogues are longer than {self.length:,} tokens"
-            said.append(f"{of} and lost {self.cut_tokens:,} of {len(self._tokens):,} tokens at the {self.cut}")
-        if self.left_out:
+            lost = f"{self.cut_tokens:,} of {len(self._tokens):,} tokens"
             said.append(
-                f"{self.left_out:,} of {self.read:,} dialogues have nothing to learn within {self.length:,} tokens and are left out"
+                f"longer than {self.length:,} tokens and cut at the {self.cut}: {self.cut_dialogues:,} of {self.read:,}, losing {lost}"
             )
+        if self.left_out:
+            said.append(f"left out, with nothing to learn within {self.length:,} tokens: {self.left_out:,} of {self.read:,}")
         if self.packing != "none":
             full = self.tokens / (len(self) * self.length)
-            said.append(f"{self.documents:,} documents are packed into {len(self):,} windows of {self.length:,} tokens, {full:.0%} full")
+            said.append(f"packed into windows of {self.length:,} tokens: {self.documents:,} documents into {len(self):,}, {full:.0%} full")
         return [f"{self.name}: {sentence}" for sentence in said]
 
     def _window(self, position: int) -> list[tuple[int, int]]:

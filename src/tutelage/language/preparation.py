@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
 from tutelage.data import Data, Source
 from tutelage.errors import BadInput
 from tutelage.language.chat import OWN, Control, Learn, Script
-from tutelage.language.dialogues import Dialogues, as_dialogues, dropped_rows, from_rows
+from tutelage.language.dialogues import Dialogues, as_dialogues, from_rows
 from tutelage.language.encoding import Encoder
 from tutelage.language.lessons import Cut, Lessons, Padding, Text, check_layout
 from tutelage.language.packing import Packing
@@ -65,50 +66,43 @@ def lessons(
         if source is None:
             continue
         said = as_dialogues(source)
-        texts, remarks = _texts(said, encoder, quiet)
-        made[split] = Lessons(texts, **layout, name=said.name, first=first, remarks=remarks)
+        texts, counts = _texts(said, encoder, quiet)
+        if split == "train":
+            counts = Counter({f"rows dropped, since each {lack}": n for lack, n in said.dropped.items()}) + counts
+        made[split] = Lessons(texts, **layout, name=said.name, first=first, counts=counts)
         _known(made[split], vocabulary)
         first += len(made[split]) if packing != "none" else 0  # no two windows of all splits have one number
     prepared = {"kind": "lessons", "length": length, "packing": packing, "learn": learn, "template": template, "control": control}
-    prepared |= {"dropped": dict(dropped_rows(data))}
     return dataclasses.replace(
         data, train=made["train"], validation=made.get("validation"), test=made.get("test"), classes=(), prepared=prepared
     )
 
 
 def remarks_on(data: Data) -> list[str]:
-    """What a user should know of how lessons came about, in sentences: rows that were dropped, what was cut, how chats were read."""
-    said = [f"{data.name}: {count:,} rows were dropped: each {lack}" for lack, count in data.prepared.get("dropped", {}).items()]
-    for source in (data.train, data.validation, data.test):
-        said += source.remarks() if isinstance(source, Lessons) else []
-    return said
+    """What a user should know of how lessons came about, in sentences: rows that were dropped, how chats were read, what was cut."""
+    made = [source for source in (data.train, data.validation, data.test) if isinstance(source, Lessons)]
+    counts: Counter[str] = sum((Counter(source.counts) for source in made), Counter())
+    return [*(f"{data.name}: {what}: {count:,}" for what, count in counts.items()), *(r for source in made for r in source.remarks())]
 
 
-def _texts(source: Dialogues, encoder: Encoder, quiet: bool) -> tuple[list[Text], list[str]]:
+def _texts(source: Dialogues, encoder: Encoder, quiet: bool) -> tuple[list[Text], Counter[str]]:
+    """The tokens of each dialogue, and what is to be said of how they were made."""
+    script, counts = encoder.script, Counter[str]()
     dialogues, ids = source.dialogues, source.ids().tolist()
-    made: list[Text] = []
-    endless = 0
     encoded = tracked(encoder.encoded(dialogues, source.name), len(dialogues), f"splitting {source.name} into tokens", not quiet)
+    made: list[Text] = []
+    how = "joined with their responses as they are, since the tokenizer has no chat template"
+    how = how if script.source is None else "rendered with their responses by the chat template"
+    read = "plain text (control=tokens reads them as tokens)" if script.control == "text" else "tokens"
     for dialogue, id, (tokens, learnt, ends) in zip(dialogues, ids, encoded, strict=True):
         made.append(Text(tokens, learnt, id, running=dialogue.kind == "text"))
-        endless += not ends
-    return made, _remarks(source, encoder.script, endless)
-
-
-def _remarks(source: Dialogues, script: Script, endless: int) -> list[str]:
-    said = []
-    pairs = sum(dialogue.kind == "pair" for dialogue in source.dialogues)
-    if pairs and script.template == OWN:
-        how = "joined as they are, since the tokenizer has no chat template" if script.source is None else "rendered by the chat template"
-        said.append(f"{pairs:,} prompts and their responses are {how}")
-    named = sum(map(script.names_control, source.dialogues))
-    if named:
-        some = script.named[0]
-        read = "plain text (control=tokens reads them as tokens)" if script.control == "text" else "tokens"
-        said.append(f"{named:,} dialogues hold names of control tokens such as {some!r}, which are read as {read}")
-    if endless:
-        said.append(f"{endless:,} dialogues are rendered without a control token after the last answer, so a student may not learn to stop")
-    return said
+        if dialogue.kind == "pair" and script.template == OWN:
+            counts[f"prompts {how}"] += 1
+        if script.names_control(dialogue):
+            counts[f"dialogues that hold names of control tokens, read as {read}"] += 1
+        if not ends:
+            counts["dialogues whose last answer no control token ends, so that a student may not learn to stop"] += 1
+    return made, counts
 
 
 def _known(made: Lessons, vocabulary: int | None) -> None:
