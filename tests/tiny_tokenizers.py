@@ -75,3 +75,15 @@ def words(*vocabulary: str, template: str | None = None) -> PreTrainedTokenizerF
     found = PreTrainedTokenizerFast(tokenizer_object=made, unk_token="<unk>", eos_token=EOS)
     found.chat_template = template
     return found
+
+
+def pieces(template: str | None = CHATML, *, scheme: str = "first", **special) -> PreTrainedTokenizerFast:
+    """A token for each letter, spaces as "▁", and one put before a text that has none, as the tokenizers of the Llama family do."""
+    alphabet = ["▁", "\n", *(chr(i) for i in range(33, 127))]
+    made = Tokenizer(models.BPE(vocab={w: i for i, w in enumerate(["<unk>", *alphabet])}, merges=[], unk_token="<unk>"))
+    made.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme=scheme, split=False)
+    made.decoder = decoders.Metaspace(prepend_scheme=scheme)
+    made.add_special_tokens([AddedToken(t, special=True, normalized=False) for t in (START, END, EOS)])
+    found = PreTrainedTokenizerFast(tokenizer_object=made, unk_token="<unk>", eos_token=EOS)
+    found.chat_template = template
+    return found

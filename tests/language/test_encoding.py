@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from transformers import ByT5Tokenizer
 
 import tiny_tokenizers as tiny
 from tutelage.errors import BadInput
-from tutelage.language import Dialogue, Script
+from tutelage.language import LINES, Dialogue, Script
 from tutelage.language.encoding import CHUNK, Encoder
 
 CHAT = Dialogue("chat", (("user", "wörld 😀"), ("assistant", "first"), ("user", "two"), ("assistant", "\nsecond")))
@@ -155,3 +157,41 @@ def test_an_end_is_needed_where_no_template_has_one():
         with pytest.raises(BadInput, match=r"no end-of-sequence token.*eos_token"):
             split(dialogue, tokenizer, **options)
     assert split(CHAT, tokenizer)[0] == own(CHAT, tokenizer)
+
+
+def test_no_space_is_put_where_a_text_is_cut():
+    """Some tokenizers begin each text with a space; in the middle of one it would be a token that nobody wrote."""
+    tokenizer = tiny.pieces()
+    chat = Dialogue("chat", (("user", f"ab{tiny.END}cd"), ("assistant", "e f")))
+    ids, learnt = split(chat, tokenizer)
+    shown = "".join(tokenizer.convert_ids_to_tokens(ids))
+    assert shown == f"{tiny.START}user\nab{tiny.END}cd{tiny.END}\n{tiny.START}assistant\ne▁f{tiny.END}\n"
+    assert "".join(tokenizer.convert_ids_to_tokens(learnt)) == f"e▁f{tiny.END}"
+    ids, _ = split(Dialogue("chat", (("user", "ab"), ("assistant", "e"))), tiny.pieces(tiny.INSTRUCT))
+    assert "".join(tokenizer.convert_ids_to_tokens(ids)) == f"▁[INST]▁ab▁[/INST]▁e▁{tiny.EOS}"
+
+
+SAID = st.lists(
+    st.sampled_from([tiny.START, tiny.END, tiny.EOS, "<|im_", "end|>", " ", "\n", "a", "ab", "é😀", "user", "assistant\n", "\ue000"]),
+    min_size=1,
+)
+TEMPLATES = [tiny.CHATML, tiny.MARKED, tiny.CLOSING, LINES, tiny.SILENT]
+
+
+@given(st.lists(SAID.map("".join).filter(str.strip), min_size=4, max_size=4), st.sampled_from(TEMPLATES))
+def test_whatever_is_said_the_tokens_spell_it_and_the_answers_are_learnt(said, template):
+    """However odd a dialogue is: its text comes out whole, its control tokens are the template's, the answers and their ends are learnt."""
+    chat = Dialogue("chat", tuple(zip(("user", "assistant") * 2, said, strict=True)))
+    script = Script(JOINING, template)
+    ((ids, learnt, _),) = Encoder(script).encoded([chat], "data")
+    plain = JOINING.apply_chat_template([{"role": r, "content": c} for r, c in chat.messages], chat_template=template, tokenize=False)
+    assert JOINING.decode(ids, clean_up_tokenization_spaces=False) == plain
+    control = [JOINING.convert_tokens_to_ids(t) for t in (tiny.START, tiny.END, tiny.EOS)]
+    empty = JOINING.apply_chat_template([{"role": r, "content": "x"} for r, _ in chat.messages], chat_template=template, tokenize=False)
+    assert [i for i in ids.tolist() if i in control] == [i for i in JOINING(empty)["input_ids"] if i in control]
+    if template != tiny.SILENT:  # its header is told from what is said by where that begins
+        end, lead = (tiny.EOS, " ") if template == LINES else (tiny.END, "")
+        assert JOINING.decode(ids[learnt], clean_up_tokenization_spaces=False) == f"{lead}{said[1]}{end}{lead}{said[3]}{end}"
+
+
+JOINING = tiny.letters(merges=[("Ċ", "Ċ"), ("a", "b"), ("Ġ", "a"), ("Ċ", "a"), (">", "Ċ")])
