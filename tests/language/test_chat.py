@@ -61,6 +61,26 @@ def test_a_template_that_renders_earlier_turns_anew_is_refused_but_for_the_last_
     assert answers(CHAT, tiny.THINKING, learn="last") == ["(thinks)\n\n second <|im_end|>"]
 
 
+def test_an_answer_whose_words_stand_in_its_thoughts_ends_where_it_ends():
+    chat = Dialogue("chat", (("user", "what?"), ("assistant", "think")))
+    assert answers(chat, tiny.THINKING) == ["(thinks)\nthink<|im_end|>"]
+
+
+@pytest.mark.parametrize("template", [tiny.CHATML, tiny.CLOSING, tiny.SILENT])
+@pytest.mark.parametrize("said", ["end|>", "<|im_", "<", "im_start|>", "\nassistant", ">"])
+def test_an_answer_that_looks_like_a_part_of_its_end_is_found(template, said):
+    """Found within the name of a control token, the end of the turn would be taken for the next turn's beginning."""
+    chat = Dialogue("chat", (("user", "a"), ("assistant", said), ("user", "b"), ("assistant", said)))
+    found = said.lstrip() if template == tiny.SILENT else said
+    assert answers(chat, template) == [f"{found}<|im_end|>"] * 2
+
+
+def test_an_end_of_plain_text_is_learnt_and_not_the_header_that_follows():
+    plain = tiny.CHATML.replace("'<|im_end|>'", "' END'")
+    chat = Dialogue("chat", (("user", "a"), ("assistant", "END"), ("user", "b"), ("assistant", "c")))
+    assert answers(chat, plain) == ["END END\n", "c END\n"]
+
+
 def test_a_pair_is_a_chat_where_there_is_a_template_and_joined_where_there_is_none():
     assert answers(PAIR, tiny.CHATML) == [" say<|im_end|>"]
     assert answers(PAIR, None) == [" say"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tutelage.errors import BadInput
@@ -14,6 +14,7 @@ from tutelage.language import packed
 LENGTHS = st.lists(st.integers(1, 13), max_size=60)
 
 
+@settings(deadline=None)
 @given(LENGTHS, st.sampled_from(["in-order", "first-fit"]))
 def test_every_document_stands_in_one_window_that_has_room(lengths, packing):
     windows = packed(lengths, 13, packing)
@@ -21,6 +22,7 @@ def test_every_document_stands_in_one_window_that_has_room(lengths, packing):
     assert all(w and sum(lengths[i] for i in w) <= 13 for w in windows)
 
 
+@settings(deadline=None)
 @given(LENGTHS)
 def test_first_fit_is_what_a_search_over_all_windows_finds(lengths):
     """The tree finds the same window as a walk from the first."""
@@ -34,6 +36,7 @@ def test_first_fit_is_what_a_search_over_all_windows_finds(lengths):
     assert packed(lengths, 13, "first-fit") == windows
 
 
+@settings(deadline=None)
 @given(LENGTHS)
 def test_in_order_keeps_the_order_and_opens_no_window_too_early(lengths):
     windows = packed(lengths, 13, "in-order")

@@ -172,25 +172,31 @@ class Script:
         whole = text.startswith(upto)
         known = len(upto) if whole else next(i for i, letter in enumerate(upto) if text[i : i + 1] != letter)
         begin = len(before)
-        found = (text.rfind if whole else text.find)(content, begin, known)
+        found, stop = self._ended(text, content, begin, known)
         if place and self._announces is None:
             self._announces = before != self._render(messages[:place])
         if not place or not self._announces:  # nothing announces an answer: its header, if any, is rendered with it
             header = text[begin : max(found, begin)]
             begin = found if header.strip() else begin
-        stop = self._after(text, found + len(content)) if found >= 0 else None
         if stop is None and not whole:
             raise BadInput(self._rewritten(place))
-        if stop is None:
-            stop = known
-        return begin, stop
+        return begin, known if stop is None else stop
 
-    def _after(self, text: str, place: int) -> int | None:
-        """The end of the control token that stands at a place, but for white space; None where there is none."""
-        while text[place : place + 1].isspace():
-            place += 1
-        found = self._names.match(text, place) if self._names is not None else None
-        return found.end() if found else None
+    def _ended(self, text: str, content: str, begin: int, end: int) -> tuple[int, int | None]:
+        """Where a content stands, the last time that a control token which begins between two places ends it, and the end of that token;
+        without such a token, where it stands last (-1: nowhere), and None.
+        """
+        tokens = [found.span() for found in self._names.finditer(text, begin)] if self._names is not None else []
+        last = found = text.rfind(content, begin, end)
+        while found >= 0:
+            after = found + len(content)
+            while text[after : after + 1].isspace():
+                after += 1
+            stop = next((e for b, e in tokens if b == after and b < end), None)
+            if stop is not None and not any(b < found < e for b, e in tokens):  # not what a token's own name holds
+                return found, stop
+            found = text.rfind(content, begin, found + len(content) - 1)
+        return last, None
 
     def _rewritten(self, place: int) -> str:
         some = f"what goes before or follows the answer in message {place + 1}"

@@ -87,7 +87,7 @@ class Encoder:
             if i not in place:
                 yield self._cut(text, set(text.cuts))
                 continue
-            ids, spans = _arrays(made["input_ids"][place[i]], made["offset_mapping"][place[i]])
+            ids, spans = _ids(made["input_ids"][place[i]]), _tiled(made["offset_mapping"][place[i]])
             crossed = _crossed(spans, text)
             yield self._cut(text, crossed) if crossed else (ids, _learnt(spans, text.answers))
 
@@ -107,15 +107,14 @@ class Encoder:
         """The tokens of a piece and where they stand. What is no beginning of a text is split behind a control token, or some tokenizers
         would put a space before it.
         """
-        before = self.marker if begin else None
-        shift = begin - (len(before[0]) if before else 0)
-        made = self.tokenizer((before[0] if before else "") + text[begin:end], return_offsets_mapping=self.offsets, **OPTIONS)
-        ids, spans = _arrays(made["input_ids"], made["offset_mapping"] if self.offsets else [])
-        if before and ids[0] == before[1]:
-            ids, spans = ids[1:], spans[1:]
+        before, number = self.marker if begin and self.marker else ("", None)
+        made = self.tokenizer(before + text[begin:end], return_offsets_mapping=self.offsets, **OPTIONS)
+        ids = _ids(made["input_ids"])
+        marked = int(before != "" and ids[0] == number)
         if not self.offsets:  # a piece lies wholly within an answer, or wholly outside
-            return ids, np.tile(np.array([[begin, end]], dtype=np.int64), (len(ids), 1))
-        return ids, spans + shift
+            return ids[marked:], np.tile(np.array([[begin, end]], dtype=np.int64), (len(ids) - marked, 1))
+        spans = np.array(made["offset_mapping"], dtype=np.int64).reshape(-1, 2) - len(before)
+        return ids[marked:], _tiled(spans[marked:]) + begin
 
     def _marker(self) -> tuple[str, int] | None:
         """A control token that is read as one wherever it stands, by name and id."""
@@ -134,20 +133,24 @@ def _first(tokenizer: Any) -> list[int]:
     return next((whole[:i] for i in range(len(whole) - size + 1) if whole[i : i + size] == plain), []) if size else []
 
 
-def _arrays(ids: Sequence[int], spans: Sequence[tuple[int, int]]) -> tuple[np.ndarray, np.ndarray]:
-    return np.array(ids, dtype=np.int32), np.array(spans, dtype=np.int64).reshape(-1, 2)
+def _ids(ids: Sequence[int]) -> np.ndarray:
+    return np.array(ids, dtype=np.int32)
+
+
+def _tiled(spans: Any) -> np.ndarray:
+    """Where tokens stand, (T, 2) in characters, without gaps: some tokenizers leave white space out of what they say, though a token holds
+    it; it is taken as the next one's.
+    """
+    found = np.array(spans, dtype=np.int64).reshape(-1, 2)
+    found[1:, 0] = np.minimum(found[1:, 0], np.maximum.accumulate(found[:, 1])[:-1])
+    return found
 
 
 def _crossed(spans: np.ndarray, text: Rendered) -> set[int]:
-    """Borders of answers that a token reaches across, or may: some tokenizers leave white space out of what they say of a token's place."""
+    """Borders of answers that a token reaches across."""
     begins, ends = spans[:, 0], spans[:, 1]
-    found = set()
-    for place in {place for span in text.answers for place in span} - {0, len(text.text)}:
-        across = ((begins < place) & (ends > place)).any()
-        known = ((begins < place) & (ends >= place)).any()
-        if across or not known:
-            found.add(place)
-    return found
+    borders = {place for span in text.answers for place in span}
+    return {place for place in borders if ((begins < place) & (ends > place)).any()}
 
 
 def _learnt(spans: np.ndarray, answers: Sequence[tuple[int, int]]) -> np.ndarray:
