@@ -138,6 +138,11 @@ def test_names_of_control_tokens_in_what_is_said_are_kept_apart():
     assert Script(tiny.letters(), control="tokens").rendered(chat).cuts == ()
 
 
+def test_a_dialogue_of_all_private_letters_is_refused():
+    with pytest.raises(BadInput, match="private use area"):
+        answers(Dialogue("chat", (("user", "".join(map(chr, range(0xE000, 0xF900)))), ("assistant", "x"))), tiny.CHATML)
+
+
 def test_whether_an_answer_is_ended_is_told():
     bare = "{% for m in messages %}{{ m.role + ': ' + m.content + '\n' }}{% endfor %}{% if add_generation_prompt %}assistant: {% endif %}"
     found = Script(tiny.letters(bare)).rendered(CHAT)

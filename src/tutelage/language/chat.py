@@ -122,7 +122,11 @@ class Script:
 
     def _mark(self, dialogue: Dialogue) -> str:
         """A letter of the private use area that the dialogue does not hold."""
-        return next(letter for letter in map(chr, range(0xE000, 0xF900)) if not any(letter in content for _, content in dialogue.messages))
+        said = {letter for _, content in dialogue.messages for letter in content}
+        free = next((letter for letter in map(chr, range(0xE000, 0xF900)) if letter not in said), None)
+        if free is None:
+            raise BadInput("it holds every letter of Unicode's private use area, of which one is needed to mark places; leave it out")
+        return free
 
     def _broken(self, content: str, mark: str) -> str:
         """The content with a mark after the first letter of each control token's name."""

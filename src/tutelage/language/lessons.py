@@ -54,7 +54,8 @@ class Lessons(Source):
     A batch has `input_ids` int64 (B, T); `y` int64 (B, T), the token that follows each position, -100 where there is none or none to be
     learnt; `mask` bool (B, T), where y is one; `id` int64 (B,); and `attention_mask` int64 (B, T), 0 on the padding at the end, or, where
     windows are packed, `position_ids` int64 (B, T), which begin at 0 with each document and with the padding. Where the tokens beyond the
-    last position were cut away, y still holds the next.
+    last position were cut away, y still holds the next. Models of transformers keep packed documents apart by their positions, but only
+    where they are called with use_cache=False: with a cache they let all documents of a window see each other, and say nothing.
 
     Args:
         texts: the documents, in order.
