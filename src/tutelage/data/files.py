@@ -161,3 +161,30 @@ def _parquet(file: Path) -> Any:
 
 jsonl = _same_options("jsonl", "a file of JSON lines", _jsonl)
 parquet = _same_options("parquet", "a Parquet file", _parquet)
+
+FORMS = {".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl", ".parquet": "parquet", ".csv": "csv", ".tsv": "csv", ".tab": "csv"}
+"""What the ending of a file's name says that it holds; `.gz` may follow."""
+
+
+def form_of(path: str) -> str | None:
+    """Which form the name of a file tells: csv, jsonl or parquet; None for anything else."""
+    return FORMS.get(Path(path.removesuffix(".gz")).suffix)
+
+
+def frame_of(path: str, text: Sequence[str] = ()) -> Any:
+    """The table in a file, whose form its name tells, as a pandas frame.
+
+    Args:
+        path: the file.
+        text: columns of text, where it has them; there "NA" and the like are words, in CSV.
+
+    Raises:
+        MissingFile: no such file.
+        BadInput: a name that tells no form, or a damaged or empty file.
+    """
+    form = form_of(path)
+    if form is None:
+        raise BadInput(f"the name of {path!r} does not tell what it holds; expected one that ends with {', '.join(FORMS)}")
+    separator = "," if Path(path.removesuffix(".gz")).suffix == ".csv" else "\t"
+    readers = {"csv": lambda file: _csv(file, separator, text), "jsonl": _jsonl, "parquet": _parquet}
+    return _frame(form, readers[form], path)

@@ -55,22 +55,30 @@ def hf(
         MissingFile: a folder that is not there.
         BadInput: nothing of the kind on disk or on the hub, or columns that do not fit.
     """
+    options: dict[str, Any] = {"label": label, "text": text, "columns": columns, "classes": classes, "missing": missing}
+    cut: dict[str, Any] = {"train": train, "validation": validation, "seed": seed, "rare": rare}
+    return augmented(from_datasets(loaded(path, config), name=Path(path).name, size=size, **options, **cut), augment)
+
+
+def loaded(path: str, config: str = "") -> Any:
+    """The data set of a folder, or of a name on the hub, by split where it has some.
+
+    Raises:
+        MissingFile: a folder that is not there.
+        BadInput: nothing of the kind.
+    """
     datasets = needed("datasets", "hf", f"hf:{path}")
     place = Path(path)
     try:
         if (place / "dataset_dict.json").is_file() or (place / "dataset_info.json").is_file():
-            loaded = datasets.load_from_disk(str(place))
-        elif place.is_dir() or not path.startswith((".", "/", "~")):
-            loaded = datasets.load_dataset(str(place) if place.is_dir() else path, config or None)
-        else:
-            raise MissingFile(f"data folder {path!r} does not exist")
+            return datasets.load_from_disk(str(place))
+        if place.is_dir() or not path.startswith((".", "/", "~")):
+            return datasets.load_dataset(str(place) if place.is_dir() else path, config or None)
+        raise MissingFile(f"data folder {path!r} does not exist")
     except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
         if isinstance(error, TutelageError):
             raise
         raise BadInput(f"hf:{path} cannot be loaded: {in_short(error)}") from None
-    options: dict[str, Any] = {"label": label, "text": text, "columns": columns, "classes": classes, "missing": missing}
-    cut: dict[str, Any] = {"train": train, "validation": validation, "seed": seed, "rare": rare}
-    return augmented(from_datasets(loaded, name=place.name, size=size, **options, **cut), augment)
 
 
 def is_hf(thing: Any) -> bool:
@@ -79,8 +87,23 @@ def is_hf(thing: Any) -> bool:
     return type(some).__module__.partition(".")[0] == "datasets" and hasattr(some, "features")
 
 
+def parts_of(given: Any, name: str) -> dict[str, Any]:
+    """The splits of a `datasets.Dataset` or `DatasetDict` under our names for them.
+
+    Raises:
+        BadInput: no train among them, or a stream.
+    """
+    splits = dict(given) if isinstance(given, Mapping) else {"train": given}
+    known = {SPLITS[s.lower()]: d for s, d in splits.items() if s.lower() in SPLITS}
+    if "train" not in known:
+        raise BadInput(f"{name} has the splits {', '.join(splits)}; expected train among them")
+    if not all(hasattr(part, "to_pandas") and hasattr(part, "__len__") for part in known.values()):
+        raise BadInput(f"{name} is a stream, which has no order to shuffle; load it without streaming=True")
+    return known
+
+
 def from_datasets(
-    loaded: Any,
+    given: Any,
     *,
     name: str,
     label: str = "",
@@ -95,12 +118,7 @@ def from_datasets(
     Raises:
         BadInput: splits without train, a stream, or columns that do not fit.
     """
-    splits = dict(loaded) if isinstance(loaded, Mapping) else {"train": loaded}
-    known = {SPLITS[s.lower()]: d for s, d in splits.items() if s.lower() in SPLITS}
-    if "train" not in known:
-        raise BadInput(f"{name} has the splits {', '.join(splits)}; expected train among them")
-    if not all(hasattr(part, "to_pandas") and hasattr(part, "__len__") for part in known.values()):
-        raise BadInput(f"{name} is a stream, which has no order to shuffle; load it without streaming=True")
+    known = parts_of(given, name)
     features = known["train"].features
     named = [c for c, f in features.items() if hasattr(f, "names")]
     label = label or (named[0] if len(named) == 1 else "label")
