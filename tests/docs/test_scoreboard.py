@@ -190,7 +190,8 @@ def test_all_claims_stand_on_the_scoreboard_whatever_came_of_them(board, claims,
         files.put(tmp_path, files.result(name, verdict))
     text = claims.table(board.read(tmp_path))
     rows = [line for line in text.splitlines() if line.startswith("| [")]
-    assert len(rows) == 4
+    assert len(rows) == sum(load(each.name).about.paper is not None for each in listing())
+    rows = [row for row in rows if "2031" in row]
     for row, verdict in zip(rows, board.VERDICTS, strict=True):
         assert claims.badge(verdict) in row
     assert ": **+1.80 points (+1.15 to +2.45)**]{.found} | 5 |" in rows[0]
