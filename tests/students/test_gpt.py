@@ -113,9 +113,22 @@ def test_every_parameter_gets_a_gradient(rng):
 
 
 def test_the_first_loss_is_that_of_a_fair_guess(rng):
-    """First weights that are too large begin with confident nonsense."""
-    ids = tokens(rng, 16, 8)
-    assert F.cross_entropy(small()(ids).flatten(0, 1), ids.flatten()).item() == pytest.approx(math.log(V), rel=0.02)
+    """First weights that are too large begin with confident nonsense: logits of variance 1 cost half a nat, tied ones nothing."""
+    ids, y = tokens(rng, 2, 64, 8)
+    for options, most in (({}, 0.8), ({"tied": True}, 0.02)):
+        loss = F.cross_entropy(small(**options)(ids).flatten(0, 1), y.flatten()).item()
+        assert loss == pytest.approx(math.log(V), abs=most)
+
+
+def test_the_stream_does_not_grow_with_the_depth(rng):
+    """Deep students would begin with larger logits than shallow ones."""
+    sizes = []
+    for depth in (1, 8):
+        net, seen = small(width=24, depth=depth), []
+        net.norm.register_forward_pre_hook(lambda _, given, seen=seen: seen.append(given[0].std().item()))
+        net(tokens(rng, 16, 8))
+        sizes += seen
+    assert sizes[1] < 2 * sizes[0]
 
 
 def test_a_few_steps_learn_to_look_one_back(rng):

@@ -58,13 +58,15 @@ class Gpt(nn.Module):
         self.blocks = nn.ModuleList(Block(width, heads, hidden, dropout) for _ in range(depth))
         self.norm = nn.LayerNorm(width)
         self.head = nn.Linear(width, classes, bias=False)
-        for name, parameter in self.named_parameters():
-            if parameter.ndim == 2:
-                # what is added to the stream by 2 * depth layers shall together be as large as what one adds
-                adds = name.endswith(("project.weight", "mlp.2.weight"))
-                nn.init.normal_(parameter, std=0.02 * ((2 * depth) ** -0.5 if adds else 1.0))
-            elif name.endswith("bias"):
-                nn.init.zeros_(parameter)
+        for name, part in self.named_modules():
+            if isinstance(part, nn.Embedding):
+                nn.init.normal_(part.weight, std=0.02)
+            elif isinstance(part, nn.Linear):
+                # what 2 * depth layers add to the stream shall together be as large as what one adds
+                adds = name.endswith(("project", "mlp.2"))
+                nn.init.normal_(part.weight, std=(part.in_features * (2 * depth if adds else 1)) ** -0.5)
+                if part.bias is not None:
+                    nn.init.zeros_(part.bias)
         if tied:
             self.head.weight = self.tokens.weight
 
@@ -121,8 +123,9 @@ def gpt(
     Raises:
         BadInput: a size below 1, heads that do not divide the width, a dropout outside [0, 1).
 
-    Source: Radford et al., "Language Models are Unsupervised Multitask Learners" (GPT-2), 2019, section 2.3, first weights included; it
-        ties the last layer, which here is a choice.
+    Source: Radford et al., "Language Models are Unsupervised Multitask Learners" (GPT-2), 2019, section 2.3, but for two things: its last
+        layer is always tied; and its linear layers begin at a deviation of 0.02, which is too small for such widths, so here 1 / root of
+        the fan-in, with its factor for what is added to the stream.
     """
     hidden = int(width * mlp_ratio)
     if min(classes, width, depth, heads, context, hidden) < 1 or not 0 <= dropout < 1:
