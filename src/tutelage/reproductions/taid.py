@@ -49,11 +49,11 @@ REPRODUCTION = Reproduction(
         "taid": taught("a target that moves as the loss falls", "taid", alpha=PACE),
     },
     predictions=[
-        Difference("bits", "taid", "forward", lower=True, matters=0.01),
-        Difference("bits", "taid", "reverse", lower=True, matters=0.01),
-        Difference("bits", "taid", "line", lower=True, matters=0.01),
+        Difference("bits", "taid", "forward", lower=True, matters=0.005),
+        Difference("bits", "taid", "reverse", lower=True, matters=0.005),
+        Difference("bits", "taid", "line", lower=True, matters=0.005),
     ],
     reported=("bits", "forward kl", "reverse kl", "entropy"),
-    seeds=5,
-    minutes=9,
+    seeds=8,
+    minutes=13,
 )
