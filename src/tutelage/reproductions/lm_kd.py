@@ -47,5 +47,5 @@ REPRODUCTION = Reproduction(
     ],
     reported=("bits", "forward kl", "reverse kl", "entropy"),
     seeds=5,
-    minutes=9,
+    minutes=10,
 )

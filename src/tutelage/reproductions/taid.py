@@ -55,5 +55,5 @@ REPRODUCTION = Reproduction(
     ],
     reported=("bits", "forward kl", "reverse kl", "entropy"),
     seeds=8,
-    minutes=13,
+    minutes=14,
 )
