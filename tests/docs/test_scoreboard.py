@@ -190,13 +190,15 @@ def test_all_claims_stand_on_the_scoreboard_whatever_came_of_them(board, claims,
         files.put(tmp_path, files.result(name, verdict))
     text = claims.table(board.read(tmp_path))
     rows = [line for line in text.splitlines() if line.startswith("| [")]
-    assert len(rows) == 4
+    claimed = sum(load(each.name).about.paper is not None for each in listing())
+    assert len(rows) == claimed
+    rows = [row for row in rows if "2031" in row]
     for row, verdict in zip(rows, board.VERDICTS, strict=True):
         assert claims.badge(verdict) in row
     assert ": **+1.80 points (+1.15 to +2.45)**]{.found} | 5 |" in rows[0]
     assert "-1.80 points (-2.45 to -1.15)" in rows[2]
     assert all(f"| 5 | {claims.plain('2031-01-02')} |" in row for row in rows)
-    assert text.startswith("4 claims: 1 [reproduced]")
+    assert text.startswith(f"{claimed} claims: 1 [reproduced]")
 
 
 def test_of_several_predictions_each_has_its_own_verdict(board, claims, tmp_path):

@@ -60,7 +60,7 @@ def test_a_path_may_begin_with_the_home_folder(csv_file, monkeypatch):
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ("digit", "data 'digit' is not known; nearest: 'digits'; expected digits, fashion-mnist, folder:PATH, csv:PATH"),
+        ("digit", "data 'digit' is not known; nearest: 'digits'; expected digits, fashion-mnist, stdlib-bytes, folder:PATH, csv:PATH"),
         ("cvs:t.csv", "nearest: 'csv'"),
         ("", "data '' is not known"),
         ("csv", "data 'csv' says nothing about where; expected csv:PATH"),

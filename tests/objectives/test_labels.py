@@ -187,3 +187,18 @@ def test_the_tap_and_the_name_can_be_chosen(rng):
     assert objective.needs().teacher is None
     (term,) = objective.terms({"exit": logits(rng, B, V)}, None, {"y": torch.tensor([0, 1, 2])})
     assert term.name == "early"
+
+
+@pytest.mark.parametrize("over", [None, "token", "sequence"])
+def test_positions_are_averaged_over_tokens_or_sequences_as_asked(rng, over):
+    """The two means weigh short sequences differently; samples stay samples."""
+    x, y = logits(rng, B, T, V), torch.tensor([[0, 6, 3, 1, 2], [5, -100, -100, -100, -100], [-100] * 5])
+    loss = CrossEntropy(over=over)
+    (term,) = loss.terms({"logits": x}, None, {"y": y})
+    assert term.over == (over or "token")
+    rows = [by_loop(x[i][y[i] >= 0], y[i][y[i] >= 0]) for i in (0, 1)]
+    expected = np.mean([r.mean() for r in rows]) if over == "sequence" else np.concatenate(rows).mean()
+    np.testing.assert_allclose(loss({"logits": x}, None, {"y": y}).item(), expected)
+    assert CrossEntropy(over=over).terms({"logits": x[:, 0]}, None, {"y": y[:, 0]})[0].over == "sample"
+    with pytest.raises(BadInput, match="'token' or 'sequence'"):
+        CrossEntropy(over="words")

@@ -51,6 +51,23 @@ def test_what_the_mean_runs_over_follows_from_the_values(shape, over):
     assert term.over == over
 
 
+@pytest.mark.parametrize(("over", "term_over"), [(None, "token"), ("token", "token"), ("sequence", "sequence")])
+def test_values_per_token_are_averaged_as_asked(rng, over, term_over):
+    """The two means weigh short sequences differently, and papers differ."""
+    own, goal = randn(rng, B, T, D), randn(rng, B, T, D)
+    mask = torch.tensor([[1, 1, 1, 1, 1], [1, 0, 0, 0, 0], [0, 0, 0, 0, 0]]).bool()
+    match = Match("h", by=mse(), over=over)
+    (term,) = match.terms({"h": own}, {"h": goal}, {"mask": mask})
+    assert term.over == term_over
+    gaps, kept = ((own - goal) ** 2).mean(-1).numpy(), mask.numpy()
+    expected = np.mean([gaps[i][kept[i]].mean() for i in (0, 1)]) if over == "sequence" else gaps[kept].mean()
+    np.testing.assert_allclose(match({"h": own}, {"h": goal}, {"mask": mask}).item(), expected)
+    (term,) = Match("h", by=mse(), over=over).terms({"h": own[:, 0]}, {"h": goal[:, 0]}, {})
+    assert term.over == "sample"
+    with pytest.raises(BadInput, match="'token' or 'sequence'"):
+        Match("h", by=mse(), over="words")
+
+
 @pytest.mark.parametrize("shape", [(1,), (B + 1,), (B, T, V), (D, B)])
 def test_a_distance_that_gives_another_shape_is_refused(shape):
     """Values of one row for a batch of three are a reduction that nobody asked for."""

@@ -12,8 +12,9 @@ from tutelage.data.joined import Joined
 from tutelage.data.order import Order
 from tutelage.data.source import Data, Images, Indexed, Source, Table, kind_of
 from tutelage.data.split import completed, stratified
+from tutelage.data.stdlib_bytes import stdlib_bytes
 
-BUILT_IN: dict[str, Callable[..., Data]] = {"digits": digits, "fashion-mnist": fashion_mnist}
+BUILT_IN: dict[str, Callable[..., Data]] = {"digits": digits, "fashion-mnist": fashion_mnist, "stdlib-bytes": stdlib_bytes}
 """Data sets by name."""
 
 LOCATED: dict[str, Callable[..., Data]] = {"folder": folder, "csv": csv, "jsonl": jsonl, "parquet": parquet, "hf": hf}
@@ -41,5 +42,6 @@ __all__ = [
     "jsonl",
     "kind_of",
     "parquet",
+    "stdlib_bytes",
     "stratified",
 ]

@@ -273,12 +273,15 @@ class Images(Table):
 
 
 def kind_of(source: Source) -> str | None:
-    """What the samples are: "images" (one column `x` of (C, H, W)), "numbers" (one of (F,)), "text" (a column `text` of strings), or None
-    for anything else.
+    """What the samples are: "images" (one column `x` of (C, H, W)), "numbers" (one of (F,)), "text" (a column `text` of strings),
+    "tokens" (a column `input_ids` of (T,)), or None for anything else.
     """
     columns = {k: v for k, v in source.batch(torch.tensor([0])).items() if k not in RESERVED}
     if "text" in columns and isinstance(columns["text"], list):
         return "text"
+    tokens = columns.get("input_ids")
+    if isinstance(tokens, Tensor) and tokens.ndim == 2 and not tokens.is_floating_point():
+        return "tokens"
     only = next(iter(columns.values())) if len(columns) == 1 else None
     if not isinstance(only, Tensor):
         return None

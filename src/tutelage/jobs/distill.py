@@ -74,8 +74,8 @@ def distill(
         teacher: who teaches: a run folder, hf:FOLDER_OR_ID, timm:NAME, a built-in net (cnn:width=64), file.py:function (with
             weights=FILE), cache:PATH (what `tutelage cache` wrote), or in Python a module or Model.
         student: who learns, given likewise. A module given in Python is trained in place.
-        data: what is studied: digits, fashion-mnist, csv:FILE, jsonl:FILE, parquet:FILE, folder:PATH, hf:FOLDER_OR_ID, file.py:function,
-            or in Python a Data, Source, torch or Hugging Face data set, or mapping of splits.
+        data: what is studied: digits, fashion-mnist, stdlib-bytes, csv:FILE, jsonl:FILE, parquet:FILE, folder:PATH, hf:FOLDER_OR_ID,
+            file.py:function, or in Python a Data, Source, torch or Hugging Face data set, or mapping of splits.
         recipe: the method: a name from `tutelage recipes`, file.py:function, or a recipe function.
         out: the run folder; default: runs/RECIPE, numbered where taken.
         seed: of all that is drawn.

@@ -226,11 +226,15 @@ def _as_exported(said: Mapping[str, Any], file: Path) -> Callable[..., Any] | No
 
 
 def sizes(data: Data) -> dict[str, int]:
-    """What models can be fitted to: the number of classes, the channels and the side of images, the numbers in a sample."""
+    """What models can be fitted to: the number of classes, the channels and the side of images, the numbers in a sample, the
+    tokens in a row."""
     classes = data.class_count()
     found = {} if classes is None else {"classes": classes}
-    inputs = [v for k, v in data.train.batch(torch.tensor([0])).items() if k not in RESERVED and isinstance(v, Tensor)]
-    if len(inputs) == 1:
+    shown = {k: v for k, v in data.train.batch(torch.tensor([0])).items() if k not in RESERVED and isinstance(v, Tensor)}
+    inputs = list(shown.values())
+    if kind_of(data.train) == "tokens":
+        found["context"] = shown["input_ids"].shape[1]
+    elif len(inputs) == 1:
         found["inputs"] = inputs[0][0].numel()
         if inputs[0].ndim == 4:
             found["channels"] = inputs[0].shape[1]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -77,18 +79,28 @@ class CrossEntropy(Objective):
         tap: where the logits are.
         label_smoothing: share of the mass spread evenly over the classes, in [0, 1).
         name: name of the term.
+        over: what the mean of positions (B, T) runs over, as in `Match`; None means tokens.
 
     Raises:
-        BadInput: label_smoothing outside [0, 1), or a batch without `y`.
+        BadInput: label_smoothing outside [0, 1), an unknown `over`, or a batch without `y`.
 
     Relations: a Match by `soft_targets` with a teacher that is certain of the labels has the same value and gradient.
     """
 
-    def __init__(self, tap: Tap = "logits", *, label_smoothing: float = 0.0, name: str = "labels") -> None:
+    def __init__(
+        self,
+        tap: Tap = "logits",
+        *,
+        label_smoothing: float = 0.0,
+        name: str = "labels",
+        over: Literal["token", "sequence"] | None = None,
+    ) -> None:
         super().__init__()
+        if over not in (None, "token", "sequence"):
+            raise BadInput(f"over={over!r}: expected 'token' or 'sequence'")
         if not 0 <= label_smoothing < 1:
             raise BadInput(f"CrossEntropy(label_smoothing={label_smoothing}): expected a share in [0, 1)")
-        self.tap, self.label_smoothing, self.name = tap, label_smoothing, name
+        self.tap, self.label_smoothing, self.name, self.over = tap, label_smoothing, name, over
 
     def needs(self) -> Needs:
         """The student's logits; no teacher."""
@@ -102,7 +114,7 @@ class CrossEntropy(Objective):
         """One term, over samples, or over tokens where the logits have positions."""
         y = labels_in(batch, self.name)
         values = label_cross_entropy(student[self.tap], y, self.label_smoothing)
-        return [Term(self.name, values, "sample" if values.ndim == 1 else "token", self.mask(batch))]
+        return [Term(self.name, values, "sample" if values.ndim == 1 else self.over or "token", self.mask(batch))]
 
 
 class ConfidenceWeighted(Objective):

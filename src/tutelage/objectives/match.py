@@ -77,6 +77,8 @@ class Match(Objective):
         target: rewrites the teacher's side, `(teacher signals, batch) -> Tensor`, instead of reading `teacher_tap` plainly. It is given
             sparse logits only where it has an attribute `accepts` that names their form; an attribute `reason` says why not.
         name: name of the term; default: the student's tap.
+        over: what the mean of values per token (B, T) runs over: all tokens alike, or sequences, each by the mean of its tokens. None
+            means tokens. Values per sample are averaged over samples, whatever it says.
 
     Raises:
         ShapeMismatch: the distance gives something else than (), (B,) or (B, T).
@@ -99,14 +101,17 @@ class Match(Objective):
         side: Literal["student", "teacher"] = "student",
         target: Callable[[Signals, Batch], Tensor] | None = None,
         name: str | None = None,
+        over: Literal["token", "sequence"] | None = None,
     ) -> None:
         super().__init__()
+        if over not in (None, "token", "sequence"):
+            raise BadInput(f"over={over!r}: expected 'token' or 'sequence'")
         if side not in ("student", "teacher"):
             raise BadInput(f"side={side!r}: expected 'student' or 'teacher'")
         self.tap = tap
         self.teacher_tap: Tap = tap if teacher_tap is None else teacher_tap
         self.by, self.through, self.side, self.target = by, through, side, target
-        self.name = name or str(tap)
+        self.name, self.over = name or str(tap), over
         self.connector: nn.Module | None = None
 
     def needs(self) -> Needs:
@@ -133,7 +138,8 @@ class Match(Objective):
                 f"the distance of term {self.name!r} gave {tuple(values.shape)} for a batch of {own.shape[0]}; "
                 "expected (B,), (B, T), or () where it cannot be taken apart"
             )
-        return [Term(self.name, values, _OVER[values.ndim], fitting(self.name, self.mask(batch), values.shape))]
+        over: Over = self.over or "token" if values.ndim == 2 else _OVER[values.ndim]
+        return [Term(self.name, values, over, fitting(self.name, self.mask(batch), values.shape))]
 
     def refuses(self, form: str) -> str | None:
         """Why the target, or else the connector or the distance, cannot read a form of logits; None where it can."""

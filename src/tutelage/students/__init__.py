@@ -3,6 +3,7 @@
 from tutelage.students.bag import bag
 from tutelage.students.cnn import cnn
 from tutelage.students.depthwise import depthwise
+from tutelage.students.gpt import gpt
 from tutelage.students.mixer import mixer
 from tutelage.students.mlp import mlp
 from tutelage.students.resnet import resnet
@@ -10,4 +11,4 @@ from tutelage.students.vgg import vgg
 from tutelage.students.vit import vit
 from tutelage.students.wide_resnet import wide_resnet
 
-__all__ = ["bag", "cnn", "depthwise", "mixer", "mlp", "resnet", "vgg", "vit", "wide_resnet"]
+__all__ = ["bag", "cnn", "depthwise", "gpt", "mixer", "mlp", "resnet", "vgg", "vit", "wide_resnet"]

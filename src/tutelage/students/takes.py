@@ -11,13 +11,13 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def takes(
-    *kinds: Literal["images", "numbers", "text"],
+    *kinds: Literal["images", "numbers", "text", "tokens"],
     inputs_for: Callable[[Mapping[str, Any]], Callable[[Batch], dict[str, Any]]] | None = None,
 ) -> Callable[[F], F]:
     """Write on a function which samples its networks take.
 
     Args:
-        kinds: images (B, C, H, W), numbers (B, ...) that are flattened, or a column of text.
+        kinds: images (B, C, H, W), numbers (B, ...) that are flattened, a column of text, or tokens (B, T).
         inputs_for: gives, for the options of a network, what `Model(..., inputs=)` needs; None where the batch's only input column will do.
 
     Returns:

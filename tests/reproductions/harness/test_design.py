@@ -62,6 +62,8 @@ def test_arms_are_tuned_alike():
         ({"predictions": []}, "at least one prediction"),
         ({"seeds": 1}, "two seeds"),
         ({"arms": {"a": Arm("a", "mlp", "alone", "techer")}}, "no fixture; nearest: 'teacher'"),
+        ({"arms": {"a": Arm("a", "mlp", "alone", start="teacher-0")}}, "no fixture; nearest: 'teacher'"),
+        ({"arms": {"a": Arm("a", "mlp:width=5", "alone", start="teacher")}}, "mlp:width=5 and cannot begin with the weights of 'teacher'"),
         ({"arms": {"a": Arm("a", "mlp")}}, "give a recipe and a student"),
         ({"arms": {"a": Arm("a", recipe="alone")}}, "give a recipe and a student"),
         ({"arms": {"a": Arm("a")}}, "give a recipe and a student"),

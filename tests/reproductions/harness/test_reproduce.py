@@ -40,6 +40,35 @@ REPRODUCTION = Reproduction(
 """
 
 
+BEGUN = """
+from tutelage.data.digits import digits
+from tutelage.reproductions.harness import Arm, Difference, Reproduction
+
+NET = "mlp:width=8"
+STILL = {"fit": {"steps": 2, "lr": 1e-30}}
+
+REPRODUCTION = Reproduction(
+    claim="a claim",
+    bench="digits",
+    data=lambda seed: digits(seed=seed),
+    fixtures={
+        "teacher": Arm("teacher", "mlp:width=16", "alone", knobs={"fit": {"steps": 9}}, seed=7),
+        "begun": Arm("begun", NET, "alone", knobs={"fit": {"steps": 30, "lr": 1e-2}}),
+    },
+    arms={
+        "begun": Arm("as it is", fixture="begun"),
+        "on": Arm("goes on", NET, "alone", knobs=STILL, start="begun"),
+        "taught": Arm("taught", NET, "hinton-kd", "teacher", knobs=STILL, start="begun"),
+        "anew": Arm("anew", NET, "alone", knobs=STILL),
+    },
+    predictions=[Difference("accuracy", "on", "anew", matters=0.01)],
+    seeds=3,
+    minutes=0.1,
+    prefix=1,
+)
+"""
+
+
 @pytest.fixture
 def claim(tmp_path, monkeypatch):
     monkeypatch.setenv("TUTELAGE_CACHE", str(tmp_path / "cache"))
@@ -79,6 +108,21 @@ def test_from_arms_to_a_verdict(claim, tmp_path):
 
     # the recorded beginning is replayed
     assert check_recorded(claim, workers=0) > 10
+
+
+def test_students_may_begin_with_what_a_fixture_learned_and_one_fixture_serve_all_seeds(claim):
+    """Arms from a warm start are paired only if it is the same one; a teacher that is long in the making is made once."""
+    drive.Path(claim).write_text(BEGUN)
+    found, _ = reproduce(claim, workers=0, quiet=True)
+    begun, on, taught, anew = (found["numbers"][arm]["accuracy"] for arm in ("begun", "on", "taught", "anew"))
+    assert begun == on == taught
+    assert len(set(begun)) > 1
+    assert max(anew) < min(begun)
+    assert found["arms"]["on"]["updates"] == 2
+    made = sorted(name for name in trials(claim) if name.startswith("fixture"))
+    assert made == ["fixture-begun-seed-0", "fixture-begun-seed-1", "fixture-begun-seed-2", "fixture-teacher-seed-7"]
+    assert {row[0]: row[3:] for row in foreseen(claim)[0]}["teacher (fixture)"] == (1, 1)
+    assert check_recorded(claim, workers=0)
 
 
 def test_a_changed_number_is_noticed(claim):

@@ -1,4 +1,4 @@
-"""Real data that claims are measured on, cut anew for each seed. Shapes: N images."""
+"""Real data that claims are measured on: images, cut anew for each seed, and text as bytes. Shapes: N images."""
 
 from __future__ import annotations
 
@@ -7,13 +7,15 @@ import functools
 import torch
 from torch.nn import functional as F
 
-from tutelage.data import Data, Table
+from tutelage.data import Data, Table, stdlib_bytes
 from tutelage.data.fashion_mnist import CLASSES, fashion_mnist
 from tutelage.data.joined import Joined
 from tutelage.errors import BadInput
 from tutelage.randomness import generator
 
 VALIDATION = 5_000
+WINDOWS = 192
+"""Of held-out files that language models are measured on: 24,576 bytes."""
 
 
 def fm14(seed: int, train: int) -> Data:
@@ -58,3 +60,23 @@ def without(data: Data, label: int) -> Data:
     assert labels is not None
     kept = (labels != label).nonzero()[:, 0]
     return Data(data.train.rows(kept, "train"), data.validation, data.test, data.classes, f"{data.name} without {data.classes[label]}")
+
+
+def python_sources(seed: int) -> Data:
+    """Windows of 128 bytes of Python's standard library, split by file: the same for all seeds, whose orders draw others from them.
+
+    Nothing is chosen on them, so there is no validation. Another version of Python has other sources, and other numbers.
+
+    Args:
+        seed: not used.
+
+    Raises:
+        MissingFile: this Python has no sources.
+    """
+    return _python_sources()
+
+
+@functools.cache
+def _python_sources() -> Data:
+    data = stdlib_bytes(held_out=WINDOWS)
+    return Data(data.train, None, data.test, data.classes, data.name, data.prepared)

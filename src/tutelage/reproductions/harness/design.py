@@ -30,6 +30,8 @@ class Arm:
         knobs: the recipe's; a mapping for a Fit changes what it names.
         tries: knobs to choose from on the validation split of tuning seeds; every arm with any has equally many.
         data: what it studies, as a function of the seed; None takes the reproduction's.
+        start: name of a fixture of the same architecture whose weights the student begins with; None draws them.
+        seed: of a fixture: the one seed that it is made under, for all; None makes one for each.
         unequal: why its product has another number of updates than the others', where that is fair; empty where it has not.
     """
 
@@ -40,7 +42,13 @@ class Arm:
     knobs: Mapping[str, Any] = field(default_factory=dict)
     tries: Sequence[Mapping[str, Any]] = ()
     data: Callable[[int], Data] | None = None
+    start: str | None = None
+    seed: int | None = None
     unequal: str = ""
+
+    def fixtures(self) -> list[str]:
+        """The fixtures that it needs."""
+        return [name for name in (self.fixture, self.start) if name is not None]
 
 
 @dataclass(frozen=True)
@@ -117,8 +125,11 @@ class Reproduction:
         if len(tried) > 1:
             raise BadInput(f"the arms are not tuned alike: they have {' or '.join(map(str, sorted(tried)))} tries; give all equally many")
         for name, arm in {**self.arms, **self.fixtures}.items():
-            if arm.fixture is not None and arm.fixture not in self.fixtures:
-                raise BadInput(f"{name!r} learns from {arm.fixture!r}, which is no fixture{nearest(arm.fixture, self.fixtures)}")
+            for needed in arm.fixtures():
+                if needed not in self.fixtures:
+                    raise BadInput(f"{name!r} needs {needed!r}, which is no fixture{nearest(needed, self.fixtures)}")
+            if arm.start is not None and self.fixtures[arm.start].student != arm.student:
+                raise BadInput(f"{name!r} is {arm.student} and cannot begin with the weights of {arm.start!r}, another net")
             if (arm.recipe is None) == bool(arm.student) or (arm.recipe is None and arm.fixture is None):
                 raise BadInput(f"{name!r}: give a recipe and a student, or a fixture alone, which is then measured as it is")
 
@@ -126,6 +137,11 @@ class Reproduction:
     def tuned(self) -> bool:
         """Whether arms have knobs to choose from."""
         return any(arm.tries for arm in self.arms.values())
+
+    def seed_of(self, fixture: str, seed: int) -> int:
+        """The seed that a fixture is made under, for an arm of a seed."""
+        own = self.fixtures[fixture].seed
+        return seed if own is None else own
 
     def paper(self) -> Paper | None:
         """Where the claim comes from."""

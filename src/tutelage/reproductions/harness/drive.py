@@ -104,7 +104,7 @@ def tuning_trials(name: str, claim: Reproduction) -> list[Trial]:
         for arm in asked:
             for tried in range(len(claim.arms[arm].tries)):
                 trials.append(_trial(name, claim, arm, seed, f"{_file(arm)}-try-{tried}-seed-{seed}", tried))
-    return trials
+    return _once(trials)
 
 
 def arm_trials(name: str, claim: Reproduction, seeds: Sequence[int], chosen: Mapping[str, int], *, limit: int | None = None) -> list[Trial]:
@@ -114,7 +114,12 @@ def arm_trials(name: str, claim: Reproduction, seeds: Sequence[int], chosen: Map
         trials += _fixtures(name, claim, list(claim.arms.values()), seed, limit)
         for arm in claim.arms:
             trials.append(_trial(name, claim, arm, seed, f"{_file(arm)}-seed-{seed}", chosen.get(arm), limit))
-    return trials
+    return _once(trials)
+
+
+def _once(trials: Sequence[Trial]) -> list[Trial]:
+    """Each trial at its first place: a fixture that all seeds share is made once."""
+    return list({trial.name: trial for trial in reversed(trials)}.values())[::-1]
 
 
 def _fixtures(name: str, claim: Reproduction, arms: Sequence[Arm], seed: int, limit: int | None = None) -> list[Trial]:
@@ -122,28 +127,26 @@ def _fixtures(name: str, claim: Reproduction, arms: Sequence[Arm], seed: int, li
     listed: dict[str, None] = {}
 
     def add(fixture: str) -> None:
-        deeper = claim.fixtures[fixture].fixture
-        if deeper is not None:
+        for deeper in claim.fixtures[fixture].fixtures():
             add(deeper)
         listed[fixture] = None
 
     for arm in arms:
-        if arm.fixture is not None:
-            add(arm.fixture)
+        for fixture in arm.fixtures():
+            add(fixture)
     return [
         Trial(
-            _named(fixture, seed),
+            _named(claim, fixture, seed),
             FUNCTION,
-            _settings(name, "fixture", fixture, seed, limit=limit),
-            tuple(_named(d, seed) for d in [claim.fixtures[fixture].fixture] if d is not None),
+            _settings(name, "fixture", fixture, claim.seed_of(fixture, seed), limit=limit),
+            tuple(_named(claim, deeper, claim.seed_of(fixture, seed)) for deeper in claim.fixtures[fixture].fixtures()),
         )
         for fixture in listed
     ]
 
 
 def _trial(name: str, claim: Reproduction, arm: str, seed: int, called: str, tried: int | None, limit: int | None = None) -> Trial:
-    needs = claim.arms[arm].fixture
-    after = () if needs is None else (_named(needs, seed),)
+    after = tuple(_named(claim, fixture, seed) for fixture in claim.arms[arm].fixtures())
     return Trial(called, FUNCTION, _settings(name, "arm", arm, seed, tried, limit), after)
 
 
@@ -152,8 +155,8 @@ def _settings(name: str, kind: str, what: str, seed: int, tried: int | None = No
     return settings | ({} if tried is None else {"tried": tried}) | ({} if limit is None else {"limit": limit})
 
 
-def _named(fixture: str, seed: int) -> str:
-    return f"fixture-{_file(fixture)}-seed-{seed}"
+def _named(claim: Reproduction, fixture: str, seed: int) -> str:
+    return f"fixture-{_file(fixture)}-seed-{claim.seed_of(fixture, seed)}"
 
 
 def _file(name: str) -> str:

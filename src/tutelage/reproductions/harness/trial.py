@@ -59,7 +59,7 @@ def trial(
     if arm.recipe is None:
         assert teacher is not None
         return {"numbers": _measured(claim, seen, teacher), "updates": 0}
-    plan = planned(arm, data, teacher, seed, tried)
+    plan = planned(arm, data, teacher, seed, tried, start=_start(claim, arm, seed, limit))
     losses, seconds = _trained(plan, seed, limit)
     found: dict[str, Any] = {"updates": plan.updates(plan.product), "seconds": seconds}
     found["numbers"] = _measured(claim, seen, plan.product, plan, teacher)
@@ -68,7 +68,15 @@ def trial(
     return {**found, "losses": losses} if limit is not None else found
 
 
-def planned(arm: Arm, data: Data, teacher: Model | None, seed: int, tried: int | None = None, salt: str = "student") -> Plan:
+def planned(
+    arm: Arm,
+    data: Data,
+    teacher: Model | None,
+    seed: int,
+    tried: int | None = None,
+    salt: str = "student",
+    start: Path | None = None,
+) -> Plan:
     """What an arm will do under a seed; builds no model.
 
     Args:
@@ -78,10 +86,12 @@ def planned(arm: Arm, data: Data, teacher: Model | None, seed: int, tried: int |
         seed: decides on the first weights, so that arms are paired.
         tried: which of its tries.
         salt: what the weights are drawn for.
+        start: weights that it begins with instead.
     """
     assert arm.recipe is not None
     function = _recipe(arm)
-    student = models.model_from(arm.student, "student", data=data, seed=derive("weights", seed, salt))
+    spec = arm.student if start is None else _with_weights(arm.student, start)
+    student = models.model_from(spec, "student", data=data, seed=derive("weights", seed, salt))
     handles = {"student": student, **({} if teacher is None else {r: teacher for r in roles(function) if r not in ("student", "data")})}
     return function(**filled(function, handles, data), **knobs(arm, tried))
 
@@ -114,8 +124,9 @@ def _trained(plan: Plan, seed: int, limit: int | None) -> tuple[dict[str, list[f
 
 def _fixture(claim: Reproduction, name: str, seed: int, limit: int | None, anew: bool = False) -> tuple[Path, dict[str, list[float]]]:
     """The weights of a fixture, and the losses of its training where it was trained now: where it is missing, or shall be made anew."""
-    arm = claim.fixtures[name]
+    arm, seed = claim.fixtures[name], claim.seed_of(name, seed)
     data = (arm.data or claim.data)(seed)
+    start = _start(claim, arm, seed, limit)
     losses: dict[str, list[float]] = {}
     content = {
         "code": store.code(),
@@ -126,10 +137,11 @@ def _fixture(claim: Reproduction, name: str, seed: int, limit: int | None, anew:
         "seed": seed,
         "limit": limit,
         "from": None if arm.fixture is None else str(_fixture(claim, arm.fixture, seed, limit)[0]),
+        "start": None if start is None else str(start),
     }
 
     def make() -> tuple[Model, Mapping[str, Any]]:
-        plan = planned(arm, data, _handle(claim, arm, seed, limit), seed, salt=f"fixture {name}")
+        plan = planned(arm, data, _handle(claim, arm, seed, limit), seed, salt=f"fixture {name}", start=start)
         losses.update(_trained(plan, derive("fixture", name, seed), limit)[0])
         return plan.product, content
 
@@ -145,8 +157,17 @@ def _handle(claim: Reproduction, arm: Arm, seed: int, limit: int | None) -> Mode
         return None
     weights, _ = _fixture(claim, arm.fixture, seed, limit)
     made = claim.fixtures[arm.fixture]
-    spec = f"{made.student}{',' if ':' in made.student else ':'}weights={json.dumps(str(weights))}"
-    return models.model_from(spec, "teacher", data=(made.data or claim.data)(seed), seed=0)
+    seen = (made.data or claim.data)(claim.seed_of(arm.fixture, seed))
+    return models.model_from(_with_weights(made.student, weights), "teacher", data=seen, seed=0)
+
+
+def _start(claim: Reproduction, arm: Arm, seed: int, limit: int | None) -> Path | None:
+    """The weights that an arm's student begins with, where it does not draw its own."""
+    return None if arm.start is None else _fixture(claim, arm.start, seed, limit)[0]
+
+
+def _with_weights(spec: str, weights: Path) -> str:
+    return f"{spec}{',' if ':' in spec else ':'}weights={json.dumps(str(weights))}"
 
 
 def _measured(claim: Reproduction, data: Data, product: Model, plan: Plan | None = None, teacher: Model | None = None) -> dict[str, float]:
