@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tutelage import __version__
-from tutelage.evaluation.wording import FIGURES, gain, headline
+from tutelage.evaluation.wording import figures_of, gain, headline
 
 WEAKEST = 3
 """Classes that are named because they are recognised least."""
@@ -174,7 +174,7 @@ def _takes(about: Mapping[str, Any]) -> str:
 
 
 def _table(report: Mapping[str, Any], which: str) -> str:
-    shown = [c for c in FIGURES if any(report[m].get(c[0]) is not None for m in report["models"])]
+    shown = [c for c in figures_of(report) if any(report[m].get(c[0]) is not None for m in report["models"])]
     lines = ["| | " + " | ".join(t for _, t, _ in shown) + " |", "|---|" + "---:|" * len(shown)]
     for name in report["models"]:
         cells = ["" if report[name].get(k) is None else f.format(report[name][k]) for k, _, f in shown]

@@ -14,6 +14,7 @@ from torch import Tensor
 from tutelage.data import Data, Source
 from tutelage.errors import BadInput, printable
 from tutelage.evaluation import Predictions, class_counts, costs, difference, disagreements, measure, predict, processor, recalls, size_of
+from tutelage.evaluation.classification import NO_LABEL
 from tutelage.evaluation.cost import BATCHES
 from tutelage.evaluation.language import Told, is_language, measure_tokens, reliability_of_tokens, token_difference, told
 from tutelage.jobs.cached import Handle, answering, counted_before
@@ -114,9 +115,10 @@ def findings_of(
 
     Returns:
         The report has, besides `about`: `format`, `split`, `samples`, `classes`; `splits`, for each its `samples` and the `counts` of its
-        classes (None without labels); `models` and `teachers`, names in order, and under each name what `measure`, `size_of` and `costs`
-        give, with `model` and `updates`, of an ensemble its `members` and `mean`; `taught_minus_alone` (see `difference`) and `per_class`
-        (recalls) where there are labels; `timing`; `kept`, how many predictions are kept, None where logits are not one row a sample.
+        classes (None without labels), or the `tokens` to predict; `models` and `teachers`, names in order, and under each name what
+        `measure`, `size_of` and `costs` give, with `model` and `updates`, of an ensemble its `members` and `mean`; `taught_minus_alone`
+        (see `difference`) and `per_class` (recalls) where there are labels; `timing`; `kept`, how many predictions are kept, None where
+        logits are not one row a sample.
         Of language data also `tokens`, how many were predicted, and `reliability`, bins by model; `taught_minus_alone` is in nats a token.
     """
     split, source = last_split(data)
@@ -143,7 +145,7 @@ def findings_of(
         "split": split,
         "samples": len(source),
         "classes": names,
-        "splits": _splits(data, len(names)),
+        "splits": _splits(data, len(names), language),
         "models": list(numbers),
         "teachers": list(there),
         **numbers,
@@ -260,12 +262,15 @@ def _kept(shown: Mapping[str, Predictions], seed: int) -> dict[str, Tensor]:
     return kept | {f"logits.{name}": each.logits[chosen].float().contiguous() for name, each in shown.items()}
 
 
-def _splits(data: Data, classes: int) -> dict[str, dict[str, Any]]:
-    found = {}
+def _splits(data: Data, classes: int, language: bool) -> dict[str, dict[str, Any]]:
+    found: dict[str, dict[str, Any]] = {}
     for name, source in (("train", data.train), ("validation", data.validation), ("test", data.test)):
         if source is not None:
             labels = source.labels()
-            found[name] = {"samples": len(source), "counts": None if labels is None else class_counts(labels, classes)}
+            if language and labels is not None:
+                found[name] = {"samples": len(source), "counts": None, "tokens": int((labels != NO_LABEL).sum())}
+            else:
+                found[name] = {"samples": len(source), "counts": None if labels is None else class_counts(labels, classes)}
     return found
 
 
