@@ -19,7 +19,7 @@ from tutelage.jobs.models import model_from
 from tutelage.jobs.sources import data_from
 from tutelage.recipes import knobs, listing, load, roles
 from tutelage.signals import Depth
-from tutelage.signals.cache import KeptLogits
+from tutelage.signals.cache import DamagedCache, KeptLogits
 
 pytestmark = pytest.mark.usefixtures("no_page")
 QUIET = RunOptions(quiet=True, checkpoint_every=3)
@@ -180,6 +180,17 @@ def few(folder, data: Data) -> str:
     model = model_from("cnn:width=2,depth=2,classes=2", "teacher", data=data, seed=0)
     write_cache(folder, model, {"train": data.train}, logits=KeptLogits("dense", 2, 2), per_shard=N)
     return f"cache:{folder}"
+
+
+@pytest.mark.parametrize("split", ["train", "validation", "test"])
+def test_a_damaged_shard_of_any_split_is_found_before_anything_trains(split, teacher, tmp_path):
+    """What is only measured on at the end would cost the whole training."""
+    given = cache(tmp_path / "c", teacher, task())
+    shard = next((tmp_path / "c" / split).glob("*.safetensors"))
+    shard.write_bytes(shard.read_bytes()[:-1] + b"?")
+    with pytest.raises(DamagedCache, match=rf"{split}.*a bit of it has changed; run the command that writes the cache again"):
+        distill(teacher=given, student=STUDENT, data=task(), recipe="hinton-kd", out=tmp_path / "run", fit=Fit(steps=3), options=QUIET)
+    assert not list(tmp_path.rglob("metrics.jsonl"))
 
 
 def test_a_dry_run_names_the_cache_and_no_passes(teacher, tmp_path):

@@ -20,7 +20,7 @@ from tutelage.jobs.cached import is_cache
 from tutelage.jobs.caching import estimate, outline, writing
 from tutelage.jobs.caching.asking import Asker
 from tutelage.jobs.caching.claims import Claims
-from tutelage.jobs.caching.contents import contents, read_sound
+from tutelage.jobs.caching.contents import contents
 from tutelage.jobs.caching.estimate import Row
 from tutelage.jobs.caching.progress import Bar
 from tutelage.jobs.caching.wish import resolved, wished
@@ -232,7 +232,7 @@ def show(path: str | Path, teacher: Any = None, data: Any = None, trust_code: bo
     if teacher is not None and data is None:
         raise BadInput("--teacher is built for data: give --data, too")
     folder = Path(path)
-    about = read_sound(folder)
+    about = read_about(folder)
     others: list[str] = []
     if data is not None:
         studied = sources.data_from(data)

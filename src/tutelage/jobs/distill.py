@@ -15,7 +15,7 @@ from tutelage.data import Data
 from tutelage.errors import BadInput, printable
 from tutelage.jobs import estimate, folder, sources
 from tutelage.jobs import report as reporting
-from tutelage.jobs.cached import Handle, views_of
+from tutelage.jobs.cached import Handle, check_answers, views_of
 from tutelage.jobs.environment import without_secrets, write_environment
 from tutelage.jobs.measurement import findings_of, say_before, watched
 from tutelage.jobs.roles import filled, handles_of, models_in
@@ -130,6 +130,7 @@ def distill(
         return Result(None, None, rows=estimate.rows(plans, studied))
 
     check_classes(handles, studied)
+    check_answers(handles, studied)
     place = _place(out, name, options)
     accelerator = make_accelerator(options, place)
     folder.prepare(place, resume)
