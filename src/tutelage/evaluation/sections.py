@@ -51,7 +51,7 @@ def cost(report: Mapping[str, Any], looks: Mapping[str, Look]) -> list[Picture]:
 
 
 def learning(contents: Contents, looks: Mapping[str, Look]) -> list[Picture]:
-    """What was measured on the validation split after each epoch, for all that was trained in this run."""
+    """What was measured on the validation split meanwhile, for all that was trained in this run."""
     pictures = []
     borders = [at for at, line in _laid_out(contents.journals.get("student", ())) if line.get("first") and at]
     many = " Dotted lines: a new stage of the student begins." if borders else ""
@@ -66,7 +66,7 @@ def learning(contents: Contents, looks: Mapping[str, Look]) -> list[Picture]:
                 lines.append((looks.get(name) or spare_look(name, number), [x for x, _ in points], [y for _, y in points]))
         if lines:
             ends = "; ".join(f"{look.name} ends at {y[-1]:.3g}" for look, _, y in lines)
-            caption = f"{axis[0].upper()}{axis[1:]}, after each epoch.{many}"
+            caption = f"{axis[0].upper()}{axis[1:]}, as it was measured while training.{many}"
             pictures.append(picture(f"curve-{key}", plots.curves(lines, axis, borders), f"{axis} over updates: {ends}", caption))
     return pictures
 

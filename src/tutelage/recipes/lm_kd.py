@@ -25,7 +25,7 @@ TERMS = {"forward": "forward-kl", "reverse": "reverse-kl", "jsd": "jsd", "skew":
 """What each divergence is called among the terms."""
 
 
-@recipe(paper=PAPER, matches="logits", tune={"temperature": (1.0, 4.0, "log"), "alpha": (0.5, 1.0)})
+@recipe(paper=PAPER, matches="logits", language=True, tune={"temperature": (1.0, 4.0, "log"), "alpha": (0.5, 1.0)})
 def lm_kd(
     teacher: Teacher,
     student: Model,

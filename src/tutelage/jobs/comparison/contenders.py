@@ -9,6 +9,7 @@ from typing import Any
 
 from tutelage.data import Data
 from tutelage.errors import BadInput, Interrupted, TutelageError, in_short
+from tutelage.evaluation.language import is_language
 from tutelage.jobs import specs
 from tutelage.jobs.cached import Handle, views_of
 from tutelage.jobs.estimate import check_weights
@@ -82,7 +83,11 @@ def contenders(
         names.append(BASELINE)
     found: list[Contender] = []
     left_out: list[dict[str, str]] = []
+    others = recipes is None and not is_language(data.train)
     for name in names:
+        if others and load(name).about.language:  # type: ignore[attr-defined]
+            left_out.append({"recipe": name, "reason": "it is meant for language models; name it to compare it on these data"})
+            continue
         try:
             found.append(_contender(name, given, data, seed, trust_code))
         except Exception as error:
