@@ -10,7 +10,7 @@ from torch import nn
 from tutelage.data import Table
 from tutelage.errors import BadInput
 from tutelage.evaluation import language
-from tutelage.evaluation.language import is_language, measure_tokens, reliability_of_tokens, token_difference, told
+from tutelage.evaluation.language import is_language, measure_tokens, reliability_of_tokens, token_difference, tokens_of, told
 from tutelage.signals import Model
 from tutelage.teachers import Ensemble, Frozen
 
@@ -135,6 +135,11 @@ def test_what_cannot_be_measured_is_refused(source):
         told({"student": speaker(2)}, Table({"x": source.columns["x"], "y": torch.full((N, T), -100)}))
     with pytest.raises(BadInput, match=r"knows 7 tokens, but .* has the token 9"):
         told({"student": speaker(2)}, Table({"x": source.columns["x"], "y": torch.full((N, T), 9)}))
+
+
+def test_tokens_without_a_label_are_not_counted(source):
+    """Prompts and padding."""
+    assert tokens_of(source, batch_size=2) == int((source.labels() != -100).sum())
 
 
 def test_language_is_told_by_its_labels(source):

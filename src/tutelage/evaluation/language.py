@@ -63,6 +63,12 @@ def is_language(source: Source) -> bool:
     return isinstance(labels, Tensor) and labels.ndim == 2 and not labels.is_floating_point()
 
 
+def tokens_of(source: Source, batch_size: int = 64) -> int:
+    """How many tokens of a source are to be predicted."""
+    batches = (source.batch(positions)["y"] for positions in torch.arange(len(source)).split(batch_size))
+    return sum(int((y_BT != NO_LABEL).sum()) for y_BT in batches)
+
+
 def told(
     models: Mapping[str, Model | Teacher],
     source: Source,

@@ -14,9 +14,8 @@ from torch import Tensor
 from tutelage.data import Data, Source
 from tutelage.errors import BadInput, printable
 from tutelage.evaluation import Predictions, class_counts, costs, difference, disagreements, measure, predict, processor, recalls, size_of
-from tutelage.evaluation.classification import NO_LABEL
 from tutelage.evaluation.cost import BATCHES
-from tutelage.evaluation.language import Told, is_language, measure_tokens, reliability_of_tokens, token_difference, told
+from tutelage.evaluation.language import Told, is_language, measure_tokens, reliability_of_tokens, token_difference, tokens_of, told
 from tutelage.jobs.cached import Handle, answering, counted_before
 from tutelage.randomness import generator
 from tutelage.signals import Model
@@ -266,10 +265,10 @@ def _splits(data: Data, classes: int, language: bool) -> dict[str, dict[str, Any
     found: dict[str, dict[str, Any]] = {}
     for name, source in (("train", data.train), ("validation", data.validation), ("test", data.test)):
         if source is not None:
-            labels = source.labels()
-            if language and labels is not None:
-                found[name] = {"samples": len(source), "counts": None, "tokens": int((labels != NO_LABEL).sum())}
+            if language:
+                found[name] = {"samples": len(source), "counts": None, "tokens": tokens_of(source)}
             else:
+                labels = source.labels()
                 found[name] = {"samples": len(source), "counts": None if labels is None else class_counts(labels, classes)}
     return found
 
