@@ -78,8 +78,8 @@ def run(words: Sequence[str]) -> int:
         if given.get(name) is None:
             raise BadInput(f"tutelage cache needs --{name}: {HELP[name]}")
 
-    from tutelage.data import LOCATED
     from tutelage.jobs.cache import cache
+    from tutelage.jobs.sources import LOCATED
     from tutelage.jobs.specs import changed
     from tutelage.training import RunOptions
 
@@ -168,8 +168,8 @@ def _show(words: Sequence[str]) -> int:
     if changes and given.get("data") is None:
         raise BadInput(f"--data.{changes[0][0]} is an option of --data, which is not given")
 
-    from tutelage.data import LOCATED
     from tutelage.jobs.cache import show
+    from tutelage.jobs.sources import LOCATED
     from tutelage.jobs.specs import changed
 
     if changes:

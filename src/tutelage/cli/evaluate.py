@@ -64,8 +64,8 @@ def run(words: Sequence[str]) -> int:
         raise BadInput(f"--data.{changes[0][0]} is an option of --data, which is not given")
     target = None if out is None else _target(out)
 
-    from tutelage.data import LOCATED
     from tutelage.jobs.evaluate import evaluate
+    from tutelage.jobs.sources import LOCATED
     from tutelage.jobs.specs import changed
     from tutelage.training.checkpoint import write_text_atomically
 

@@ -26,6 +26,7 @@ from tutelage.jobs.caching.progress import Bar
 from tutelage.jobs.caching.wish import resolved, wished
 from tutelage.jobs.estimate import check_weights
 from tutelage.jobs.taps import check_classes, traced
+from tutelage.jobs.tokenizers import check_tokens, with_tokenizer
 from tutelage.randomness import derive
 from tutelage.signals import Depth, Model
 from tutelage.signals.cache import About, Cache, check_source, preprocessing_of, read_about, refuse_other, weights_of
@@ -153,7 +154,7 @@ def cache(
 
 def _teacher(given: Any, data: Any, seed: int, trust_code: bool) -> tuple[Model, Data]:
     """The teacher's handle, and the data, which take their classes from it where they have no labels to count them by."""
-    studied = sources.data_from(data)
+    studied = sources.data_from(with_tokenizer(data, given))
     if given is None:
         raise BadInput("no teacher is given; expected a run folder or a model")
     if is_cache(given):
@@ -162,6 +163,7 @@ def _teacher(given: Any, data: Any, seed: int, trust_code: bool) -> tuple[Model,
     if studied.class_count() is None and handle.classes:
         studied = replace(studied, classes=handle.classes)
     sources.check(studied)
+    check_tokens({"teacher": handle}, studied)
     if not handle.trained and handle.spec is not None:
         raise BadInput(
             f"the teacher {given!r} has no weights trained for these classes; give a run folder or weights=FILE "
@@ -235,7 +237,7 @@ def show(path: str | Path, teacher: Any = None, data: Any = None, trust_code: bo
     about = read_about(folder)
     others: list[str] = []
     if data is not None:
-        studied = sources.data_from(data)
+        studied = sources.data_from(with_tokenizer(data, teacher, f"cache:{folder}"))
         for split, source in outline.splits_of(studied, evaluation=True).items():
             try:
                 check_source(Cache(folder), split, source.fingerprint(), studied.name)

@@ -24,6 +24,7 @@ from tutelage.jobs.comparison.budget import updates_of
 from tutelage.jobs.comparison.contenders import Contender, contenders, rehearsed
 from tutelage.jobs.progress import Progress
 from tutelage.jobs.settings import plain
+from tutelage.jobs.tokenizers import with_tokenizer
 from tutelage.recipes.alone import alone
 from tutelage.signals import Model
 from tutelage.training import Fit
@@ -136,7 +137,7 @@ def compare(
     given = {role: _spec(value, role) for role, value in (("teacher", teacher), ("student", student)) if value is not None}
     if student is None:
         raise BadInput("compare needs a student: give --student MODEL_OR_RUN")
-    spec = _spec(data, "data")
+    spec = with_tokenizer(_spec(data, "data"), *given.values())
     studied = sources.data_from(spec)
     sources.check(studied)
     if tune:
@@ -165,7 +166,7 @@ def compare(
     names, guide, found = {each.name for each in able}, None, []
     del able
     found = [each for each in enter(given)[0] if each.name in names]
-    labelled = studied.train.labels() is not None
+    labelled = studied.train.labelled
     instead = {"teacher": str(place / "teacher")} if trained else {}
     metric = "accuracy" if labelled else "agreement"
     task = contest.Task(given, spec, studied, seed, seeds, trust_code, place, instead, metric, None if views is None else views.count)
@@ -242,7 +243,7 @@ def _teacher(spec: str, studied: Data, seed: int, train_teacher: bool, trust_cod
             f"the teacher {spec!r} has no weights trained for these classes; give a run folder or weights=FILE, "
             "or train it first with --train-teacher"
         )
-    if train_teacher and studied.train.labels() is None:
+    if train_teacher and not studied.train.labelled:
         raise BadInput(f"--train-teacher needs labels, but {studied.name} has none")
     return found
 

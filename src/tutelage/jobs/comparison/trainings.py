@@ -105,7 +105,7 @@ def student(folder: Path, **training: Any) -> dict[str, Any]:
     report, studied = result.report, sources.data_from(training["data"])
     split, chosen_on = chosen_split(studied)
     teacher = None
-    if "teacher" in roles and studied.train.labels() is None:  # agreement is all that can be measured then
+    if "teacher" in roles and not studied.train.labelled:  # agreement is all that can be measured then
         given = roles["teacher"]
         handle = (
             cached_from(given, "teacher", studied)
