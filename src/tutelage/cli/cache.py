@@ -119,7 +119,7 @@ def _parser() -> Parser:
     flag(kept, "evaluation", True, HELP)
     kept.add_argument("--max_gib", type=float, metavar="GIB", help=HELP["max_gib"])
     group = parser.add_argument_group("run")
-    group.add_argument("--batch_size", type=int, default=64, metavar="SAMPLES", help=HELP["batch_size"])
+    group.add_argument("--batch_size", type=int, default=None, metavar="SAMPLES", help=HELP["batch_size"])
     group.add_argument("--seed", type=int, default=0, help=HELP["seed"])
     group.add_argument("--device", type=str, default="auto", help=HELP["device"])
     group.add_argument("--precision", type=str, default="fp32", help=HELP["precision"])

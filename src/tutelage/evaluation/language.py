@@ -27,6 +27,9 @@ from tutelage.teachers import Teacher
 NUMBERS = 2**23
 """Logits of a model that are looked at at once (32 MiB)."""
 DRAWS = 1000
+SAMPLES = 16
+AT_ONCE = 2**27
+"""Samples, and logits of a model (512 MiB), of a pass."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +78,7 @@ def told(
     *,
     reference: str | None = None,
     device: torch.device | str = "cpu",
-    batch_size: int = 16,
+    batch_size: int | None = None,
 ) -> dict[str, Told]:
     """Ask models about every token of a source, in evaluation mode and without gradients.
 
@@ -84,7 +87,7 @@ def told(
         source: with labels (B, T): the token that follows each position, -100 where there is none.
         reference: name of the model that all are compared with, the teacher.
         device: where to compute.
-        batch_size: samples a pass.
+        batch_size: samples a pass; None means 16, or fewer where their logits would fill the memory.
 
     Returns:
         What each said.
@@ -96,13 +99,18 @@ def told(
     bins = {name: torch.zeros(BINS, 3, dtype=torch.float64) for name in models}
     for model in _single(models):
         model.module.to(device)
-    for positions in torch.arange(len(source)).split(batch_size):
+    place, count = 0, batch_size or 1  # the first shows how many fit
+    while place < len(source):
+        positions = torch.arange(place, min(place + count, len(source)))
+        place += len(positions)
         batch = source.batch(positions)
         placed = {k: v.to(device) if isinstance(v, Tensor) else v for k, v in batch.items()}
         known_BT = placed["y"] != NO_LABEL
         shown = {name: _logits(each, placed) for name, each in models.items()}
+        width = max(logits.shape[-1] for logits in shown.values())
+        count = batch_size or max(1, min(SAMPLES, AT_ONCE // (width * known_BT.shape[1])))
         of_samples = {name: torch.zeros(len(positions), len(SUMS), dtype=torch.float64) for name in models}
-        for rows in _parts(known_BT, max(logits.shape[-1] for logits in shown.values())):
+        for rows in _parts(known_BT, width):
             label_R, sample_R = placed["y"][rows], rows[0].cpu()
             log_probs = {name: _rows(logits, rows).log_softmax(-1) for name, logits in shown.items()}
             for name, log_q_RV in log_probs.items():
