@@ -170,14 +170,37 @@ def token_difference(first: Told, second: Told, *, seed: int = 0, draws: int = D
 
     Source: Efron, "Bootstrap Methods: Another Look at the Jackknife", Annals of Statistics 7, 1979.
     """
-    gap_N, tokens_N = first.nats - second.nats, first.tokens
-    samples = len(gap_N)
-    drawn = []
+    gap_N = first.nats - second.nats
+    low, high = _interval(_drawn(gap_N.unsqueeze(1), first.tokens, seed, draws)[:, 0])
+    return {"nll": float(gap_N.sum() / first.tokens.sum()), "low": low, "high": high}
+
+
+MEANS = {"nll": "nats", "accuracy": "right", "entropy": "entropy", "forward_kl": "forward", "reverse_kl": "reverse", "agreement": "same"}
+"""Numbers that are means over tokens, and the sums that they are of."""
+
+
+def token_intervals(said: Told, *, seed: int = 0, draws: int = DRAWS) -> dict[str, tuple[float, float]]:
+    """95 % intervals of a model's numbers over samples, drawn as for `token_difference`; by the names that `measure_tokens` gives."""
+    known = {key: sums for key, name in MEANS.items() if (sums := getattr(said, name)) is not None}
+    drawn_RK = _drawn(torch.stack(list(known.values()), dim=-1), said.tokens, seed, draws)
+    found = {key: _interval(drawn_R) for key, drawn_R in zip(known, drawn_RK.unbind(-1), strict=True)}
+    low, high = found["nll"]
+    return {"perplexity": (math.exp(min(low, 700.0)), math.exp(min(high, 700.0))), **found}
+
+
+def _drawn(sums_NK: Tensor, tokens_N: Tensor, seed: int, draws: int) -> Tensor:
+    """Means over tokens when samples are drawn anew, as many with replacement, (draws, K); the same draws for all models."""
+    samples = len(tokens_N)
+    found = []
     for number in range(draws):
         chosen = torch.randint(samples, (samples,), generator=generator("token-bootstrap", seed, number))
-        drawn.append(gap_N[chosen].sum() / tokens_N[chosen].sum().clamp(min=1))
-    low, high = torch.stack(drawn).quantile(torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
-    return {"nll": float(gap_N.sum() / tokens_N.sum()), "low": low, "high": high}
+        found.append(sums_NK[chosen].sum(0) / tokens_N[chosen].sum().clamp(min=1))
+    return torch.stack(found)
+
+
+def _interval(drawn_R: Tensor) -> tuple[float, float]:
+    low, high = drawn_R.quantile(torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
+    return low, high
 
 
 def _single(models: Mapping[str, Model | Teacher]) -> list[Model]:
