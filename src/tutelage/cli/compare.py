@@ -190,7 +190,7 @@ def _print(comparison: Comparison) -> None:
     else:
         best = f"{comparison.folder}/{winner['folder']}"
         where = [f"Report: {comparison.folder}/compare.html", f"Winner: {best} ({winner['recipe']}, seed {winner['seed']})"]
-        where += [f"  tutelage evaluate {best}", f"  tutelage export {best} --to onnx"]
+        where += [f"  tutelage evaluate {best}", f"  tutelage export {best} --to {'hf' if metric == 'likelihood' else 'onnx'}"]
     for line in where:
         out.print(printable(line), highlight=False, markup=False, soft_wrap=True)
 

@@ -137,13 +137,14 @@ def measure_tokens(said: Told) -> dict[str, float]:
     """Numbers of a language model, means over tokens.
 
     Returns:
-        `nll` (nats a token) and `perplexity`, its exponential; `accuracy`, how often the likeliest token came; `ece`, the expected
+        `nll` (nats a token), `perplexity`, its exponential, and `likelihood`, the inverse of that: the geometric mean of the probability
+        of the token that came; `accuracy`, how often the likeliest token came; `ece`, the expected
         calibration error of that choice over 15 bins; `entropy` of its distributions (nats). With a reference: `forward_kl`,
         KL(teacher || model), `reverse_kl`, KL(model || teacher), in nats a token; `agreement`, how often both choose the same token.
     """
     count = float(said.tokens.sum())
     nll = float(said.nats.sum()) / count
-    found = {"nll": nll, "perplexity": math.exp(min(nll, 700.0)), "accuracy": float(said.right.sum()) / count}
+    found = {"nll": nll, "perplexity": math.exp(min(nll, 700.0)), "likelihood": math.exp(-nll), "accuracy": float(said.right.sum()) / count}
     found["ece"] = float((said.bins[:, 1] - said.bins[:, 2]).abs().sum() / count)
     found["entropy"] = float(said.entropy.sum()) / count
     for key, sums in (("forward_kl", said.forward), ("reverse_kl", said.reverse), ("agreement", said.same)):

@@ -17,6 +17,7 @@ from typing import Any
 
 from tutelage.data import Data
 from tutelage.errors import BadInput, Interrupted
+from tutelage.evaluation.language import is_language
 from tutelage.jobs import estimate, folder, models, pool, sources
 from tutelage.jobs.cached import Handle, cached_from, is_cache, views_of
 from tutelage.jobs.comparison import contest, storages, tuning
@@ -168,7 +169,7 @@ def compare(
     found = [each for each in enter(given)[0] if each.name in names]
     labelled = studied.train.labelled
     instead = {"teacher": str(place / "teacher")} if trained else {}
-    metric = "accuracy" if labelled else "agreement"
+    metric = "likelihood" if is_language(studied.train) else "accuracy" if labelled else "agreement"
     task = contest.Task(given, spec, studied, seed, seeds, trust_code, place, instead, metric, None if views is None else views.count)
     if not (resume and (place / "config.yaml").is_file()):  # what a comparison was begun with stands; its trials compare
         budget = {"seeds": seeds, "updates": updates, "minutes": minutes, "tune": tune, "storage": storage and storages.hidden(storage)}

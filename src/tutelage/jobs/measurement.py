@@ -274,7 +274,9 @@ def _splits(data: Data, classes: int, language: bool) -> dict[str, dict[str, Any
 
 
 def class_names(data: Data) -> list[str]:
-    """The classes by name, else by number; empty without labels."""
+    """The classes by name, else by number; empty without labels, and of language."""
+    if is_language(data.train):
+        return []
     return [str(name) for name in data.classes] or [str(number) for number in range(data.class_count() or 0)]
 
 
