@@ -149,19 +149,20 @@ def findings_of(
         "teachers": list(there),
         **numbers,
     }
-    report["timing"] = {"threads": torch.get_num_threads(), "processor": processor(device), "device": torch.device(device).type}
+    timing = {"threads": torch.get_num_threads(), "processor": processor(device), "device": torch.device(device).type}
     if language:
         report["tokens"] = int(shown["student"].tokens.sum())
         if "alone" in shown:
             report["taught_minus_alone"] = token_difference(shown["student"], shown["alone"], seed=about["seed"])
         report["reliability"] = {name: reliability_of_tokens(each) for name, each in shown.items()}
-        return Findings({**report, "kept": None})
+        return Findings({**report, "timing": timing, "kept": None})
     gap = difference(shown["student"], shown["alone"]) if "alone" in shown else None
     if gap is not None:
         report["taught_minus_alone"] = gap
     per_class = by_class(shown, names)
     if per_class is not None:
         report["per_class"] = per_class
+    report["timing"] = timing
     if not rows:
         return Findings({**report, "kept": None})
     kept = _kept(shown, about["seed"])
