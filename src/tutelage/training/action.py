@@ -32,6 +32,11 @@ class Action:
         self._result: Result | None = None
 
     @property
+    def done(self) -> bool:
+        """Whether the result is there."""
+        return self._result is not None
+
+    @property
     def result(self) -> Result:
         """What it gave; for stages after it, such as `Stage(data=lambda: chosen(action.result))`."""
         if self._result is None:
