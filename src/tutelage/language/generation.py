@@ -166,7 +166,7 @@ def stops_of(model: Model) -> frozenset[int]:
 def pretrained(module: nn.Module) -> Any:
     """The model of transformers that a module is, or that lies below adapters of peft; None where it is none."""
     # by what is loaded already: importing either takes seconds, and a model of theirs cannot be there without it
-    peft, transformers = sys.modules.get("peft"), sys.modules.get("transformers")
+    peft, transformers = sys.modules.get("peft.peft_model"), sys.modules.get("transformers.modeling_utils")
     if peft is not None and isinstance(module, peft.PeftModel):
         module = module.get_base_model()
     return module if transformers is not None and isinstance(module, transformers.PreTrainedModel) else None
