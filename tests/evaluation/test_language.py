@@ -10,7 +10,7 @@ from torch import nn
 from tutelage.data import Table
 from tutelage.errors import BadInput
 from tutelage.evaluation import language
-from tutelage.evaluation.language import is_language, measure_tokens, reliability_of_tokens, token_difference, told
+from tutelage.evaluation.language import is_language, measure_tokens, reliability_of_tokens, token_difference, tokens_of, told
 from tutelage.signals import Model
 from tutelage.teachers import Ensemble, Frozen
 
@@ -52,7 +52,8 @@ def by_hand(model: Model, source: Table, teacher: Model | None = None) -> dict[s
             forward.append((p * np.log(p / q)).sum())
             reverse.append((q * np.log(q / p)).sum())
             same.append(float(p.argmax() == q.argmax()))
-    found = {"nll": np.mean(nats), "perplexity": np.exp(np.mean(nats)), "accuracy": np.mean(right), "entropy": np.mean(entropy)}
+    nll = np.mean(nats)
+    found = {"nll": nll, "perplexity": np.exp(nll), "likelihood": np.exp(-nll), "accuracy": np.mean(right), "entropy": np.mean(entropy)}
     place = np.minimum((np.array(sure) * 15).astype(int), 14)
     found["ece"] = sum(abs((np.array(right) - np.array(sure))[place == b].sum()) for b in range(15)) / len(right)
     if teacher is not None:
@@ -135,6 +136,11 @@ def test_what_cannot_be_measured_is_refused(source):
         told({"student": speaker(2)}, Table({"x": source.columns["x"], "y": torch.full((N, T), -100)}))
     with pytest.raises(BadInput, match=r"knows 7 tokens, but .* has the token 9"):
         told({"student": speaker(2)}, Table({"x": source.columns["x"], "y": torch.full((N, T), 9)}))
+
+
+def test_tokens_without_a_label_are_not_counted(source):
+    """Prompts and padding."""
+    assert tokens_of(source, batch_size=2) == int((source.labels() != -100).sum())
 
 
 def test_language_is_told_by_its_labels(source):

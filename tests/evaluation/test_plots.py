@@ -18,6 +18,7 @@ BINS = [{"samples": 0, "accuracy": None, "confidence": None}] * 14 + [{"samples"
 
 DRAWN = {
     "quality": lambda: plots.quality_against_cost([(TEACHER, 6e4, 0.99), (STUDENT, 1e3, 0.97), (TEACHER, 1e3, 0.97)], "parameters", "%"),
+    "nats": lambda: plots.quality_against_cost([(TEACHER, 6e4, 2.5), (STUDENT, 1e3, 2.75)], "parameters", "nats a token", lower=True),
     "quality of equals": lambda: plots.quality_against_cost([(TEACHER, 2.0, 1.0), (STUDENT, 2.0, 1.0)], "ms", "accuracy"),
     "curves": lambda: plots.curves([(TEACHER, range(999), [0.5] * 999), (STUDENT, [3], [0.1])], "accuracy", [400.0]),
     "terms": lambda: plots.terms({name: ([1, 2, 3], [i + 1.0, 60.0, 2.0]) for i, name in enumerate(EVIL)}, "value"),

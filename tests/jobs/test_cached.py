@@ -19,7 +19,7 @@ from tutelage.jobs.models import model_from
 from tutelage.jobs.sources import data_from
 from tutelage.recipes import knobs, listing, load, roles
 from tutelage.signals import Depth
-from tutelage.signals.cache import KeptLogits
+from tutelage.signals.cache import DamagedCache, KeptLogits
 
 pytestmark = pytest.mark.usefixtures("no_page")
 QUIET = RunOptions(quiet=True, checkpoint_every=3)
@@ -182,6 +182,17 @@ def few(folder, data: Data) -> str:
     return f"cache:{folder}"
 
 
+@pytest.mark.parametrize("split", ["train", "validation", "test"])
+def test_a_damaged_shard_of_any_split_is_found_before_anything_trains(split, teacher, tmp_path):
+    """What is only measured on at the end would cost the whole training."""
+    given = cache(tmp_path / "c", teacher, task())
+    shard = next((tmp_path / "c" / split).glob("*.safetensors"))
+    shard.write_bytes(shard.read_bytes()[:-1] + b"?")
+    with pytest.raises(DamagedCache, match=rf"{split}.*a bit of it has changed; run the command that writes the cache again"):
+        distill(teacher=given, student=STUDENT, data=task(), recipe="hinton-kd", out=tmp_path / "run", fit=Fit(steps=3), options=QUIET)
+    assert not list(tmp_path.rglob("metrics.jsonl"))
+
+
 def test_a_dry_run_names_the_cache_and_no_passes(teacher, tmp_path):
     """What would happen, with a teacher that costs nothing."""
     data = task()
@@ -231,7 +242,8 @@ def test_a_comparison_shares_one_cache(tmp_path, cheap_comparisons):
         out=tmp_path / "which",
     ).found
     assert {"alone", "hinton-kd"} <= set(found["results"])
-    assert [each["recipe"] for each in found["left_out"]] == ["fitnets"]
-    assert "for tap 'depth-0.5', but it gives its logits only" in found["left_out"][0]["reason"]
+    reasons = {each["recipe"]: each["reason"] for each in found["left_out"]}
+    assert {"fitnets", "taid"} <= set(reasons)
+    assert "for tap 'depth-0.5', but it gives its logits only" in reasons["fitnets"]
     configs = [(tmp_path / "which" / "trials" / f"{name}-seed-1" / "config.yaml").read_text() for name in ("alone", "hinton-kd")]
     assert all("views: 2" in config for config in configs)

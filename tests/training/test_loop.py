@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import math
 
 import pytest
@@ -318,6 +319,17 @@ def test_best_weights_are_kept_with_a_folder_and_without(data, tmp_path):
         assert not changed(module, kept[1])  # the first of the best
         left.append(frozen_copy(module))
     assert all(torch.equal(left[0][k], left[1][k]) for k in left[0])
+
+
+@pytest.mark.parametrize(("every", "measured"), [(None, [4, 8, 10]), (3, [3, 6, 9, 10]), (5, [5, 10]), (99, [10])])
+def test_measuring_does_not_wait_for_an_epoch_where_it_shall_not(every, measured, data, tmp_path):
+    """An epoch of text may last for days."""
+    fit = Fit(steps=10, batch_size=len(data) // 4 + 1, measure_every=every)
+    model = Model(net())
+    run = Run(tmp_path, options=QUIET, watch=lambda product: {"accuracy": 0.5})
+    train(Plan([Stage("s", Learner(model, CrossEntropy()), fit, data)], model), run)
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines if "validation" in line] == measured
 
 
 def test_controllers_see_the_mean_over_repeats(data):

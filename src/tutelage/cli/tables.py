@@ -8,9 +8,7 @@ from typing import Any
 from tutelage.cli.console import console
 from tutelage.evaluation import busy, gain, headline, savings
 from tutelage.evaluation.contents import looks_of
-from tutelage.evaluation.wording import FIGURES, latency
-
-COLUMNS = (*FIGURES, ("milliseconds", "ms, batch 1", "{:.3g}"))
+from tutelage.evaluation.wording import figures_of, latency
 
 
 def print_report(report: Mapping[str, Any]) -> None:
@@ -25,7 +23,8 @@ def print_report(report: Mapping[str, Any]) -> None:
     for name in report["models"]:
         fast = latency(report[name], "batch_1")
         rows.append((looks[name].name, {**report[name], "milliseconds": fast["median"] if fast else None}))
-    shown = [column for column in COLUMNS if any(row.get(column[0]) is not None for _, row in rows)]
+    columns = (*figures_of(report), ("milliseconds", "ms, batch 1", "{:.3g}"))
+    shown = [column for column in columns if any(row.get(column[0]) is not None for _, row in rows)]
     for _, title, _ in shown:
         table.add_column(title, justify="right")
     for name, numbers in rows:

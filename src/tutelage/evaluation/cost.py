@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from tutelage.data import Source
-from tutelage.signals import Model
+from tutelage.signals import Batch, Model
 
 BATCHES = (1, 64)
 """Samples a pass that are timed: one question at a time, and many at once."""
@@ -62,8 +62,8 @@ def costs(
 
     Returns:
         By name: `flops` of one sample; `latency_ms`, for "batch_1" and "batch_64" (as `batches` says) the `median`, `p95` and `least` of a
-        pass in milliseconds; `throughput`, samples a second in the last of them. None for what a model cannot do, such as a pass over a
-        single sample.
+        pass in milliseconds; `throughput`, samples a second in the last of them, and of language data `tokens_a_second`, without padding.
+        None for what a model cannot do, such as a pass over a single sample.
     """
     found: dict[str, dict[str, Any]] = {name: {"flops": None, "latency_ms": {}, "throughput": None} for name in models}
     with contextlib.ExitStack() as stack, torch.no_grad():
@@ -82,10 +82,21 @@ def costs(
             times = _in_turns(ready, torch.device(device))
             for name in models:
                 found[name]["latency_ms"][f"batch_{size}"] = _summary(times[name]) if times.get(name) else None
+    read = _tokens(batch)
     for each in found.values():
         many = each["latency_ms"][f"batch_{batches[-1]}"]
         each["throughput"] = None if many is None else batches[-1] / many["median"] * 1e3
+        if read:
+            each["tokens_a_second"] = None if many is None else read / many["median"] * 1e3
     return found
+
+
+def _tokens(batch: Batch) -> int:
+    """How many tokens a batch of language data holds; 0 of other data."""
+    tokens, attended = batch.get("input_ids"), batch.get("attention_mask")
+    if not isinstance(tokens, Tensor):
+        return 0
+    return int(attended.sum()) if isinstance(attended, Tensor) else tokens.numel()
 
 
 def _in_turns(ready: Mapping[str, tuple[nn.Module, Any]], device: torch.device) -> dict[str, list[float]]:

@@ -13,8 +13,15 @@ from typing import Any
 from tutelage.evaluation import sections, wording
 from tutelage.evaluation.contents import Contents, looks_of
 from tutelage.evaluation.contrast import confused, gallery_entry
+from tutelage.evaluation.language_wording import judged, of_language
 from tutelage.evaluation.template import breakable, cited, filled, flat
 
+COST = (
+    ("parameters", "Parameters", "", "{:,}".format),
+    ("bytes", "Memory", "parameters and buffers", wording.size),
+    ("flops", "Operations", "floating-point, one sample", wording.quantity),
+    ("batch_1", "Time of one sample", "median (95th percentile)", None),
+)
 METRICS = (
     ("model", "Model", "", breakable),
     ("accuracy", "Accuracy", "higher is better", wording.percent),
@@ -22,12 +29,24 @@ METRICS = (
     ("nll", "Nats a sample", "negative log-likelihood, lower is better", "{:.3f}".format),
     ("ece", "Calibration error", "expected, 15 bins, lower is better", partial(wording.percent, digits=1)),
     ("agreement", "Agrees with the teacher", "same choice", wording.percent),
-    ("parameters", "Parameters", "", "{:,}".format),
-    ("bytes", "Memory", "parameters and buffers", wording.size),
-    ("flops", "Operations", "floating-point, one sample", wording.quantity),
-    ("batch_1", "Time of one sample", "median (95th percentile)", None),
+    *COST,
     ("batch_64", "Time of a batch of 64", "median (95th percentile)", None),
     ("throughput", "Samples a second", "in batches of 64", wording.quantity),
+    ("updates", "Updates in training", "", "{:,}".format),
+)
+LANGUAGE_METRICS = (
+    ("model", "Model", "", breakable),
+    ("perplexity", "Perplexity", "a token, lower is better", "{:.4g}".format),
+    ("nll", "Nats a token", "negative log-likelihood, lower is better", "{:.3f}".format),
+    ("forward_kl", "KL from the teacher", "KL(teacher \N{PARALLEL TO} model), nats a token", "{:.3f}".format),
+    ("reverse_kl", "Reverse KL", "KL(model \N{PARALLEL TO} teacher), nats a token", "{:.3f}".format),
+    ("entropy", "Entropy", "of what it expects next, nats a token", "{:.3f}".format),
+    ("accuracy", "Next token right", "its likeliest, higher is better", wording.percent),
+    ("agreement", "Agrees with the teacher", "on the likeliest next token", wording.percent),
+    ("ece", "Calibration error", "expected, 15 bins, lower is better", partial(wording.percent, digits=1)),
+    *COST,
+    ("batch_8", "Time of a batch of 8", "median (95th percentile)", None),
+    ("tokens_a_second", "Tokens read a second", "in batches of 8", wording.quantity),
     ("updates", "Updates in training", "", "{:,}".format),
 )
 
@@ -47,6 +66,8 @@ def render(contents: Contents) -> str:
         "page.html.jinja",
         report=report,
         looks=looks,
+        words=of_language(report),
+        judged=judged(report) if of_language(report) else f"{report['samples']:,} {report['split']} samples",
         headline=wording.headline(report),
         gain=wording.gain(report),
         busy=wording.busy(report),
@@ -73,7 +94,7 @@ def render(contents: Contents) -> str:
 def side_by_side(report: Mapping[str, Any]) -> list[tuple[str, str, list[str]]]:
     """The rows of the main table: metric, what it means, a cell for each model."""
     rows = []
-    for key, title, hint, form in METRICS:
+    for key, title, hint, form in LANGUAGE_METRICS if of_language(report) else METRICS:
         cells = []
         for name in report["models"]:
             numbers = report[name]

@@ -123,20 +123,24 @@ def blank(height: float, width: float = WIDTH, **kwargs: Any) -> tuple[Figure, A
 
 
 @drawing
-def quality_against_cost(points: Sequence[tuple[Look, float, float]], cost: str, quality: str) -> Figure:
+def quality_against_cost(points: Sequence[tuple[Look, float, float]], cost: str, quality: str, lower: bool = False) -> Figure:
     """Quality of each model over its cost; the scale of costs is logarithmic where they differ by more than four times.
 
     Args:
-        points: (look, cost, quality in [0, 1]) of each model.
+        points: (look, cost, quality) of each model; the quality in [0, 1], or a number of which less is better.
         cost: label of the axis.
         quality: label of the axis.
+        lower: whether less is better; such numbers are drawn downwards, so that up is better in any case.
     """
     figure, axes = blank(2.6, SMALL)
-    costs, qualities = [x for _, x, _ in points], [y * 100 for _, _, y in points]
+    points = [(look, x, -y if lower else y * 100) for look, x, y in points]
+    costs, qualities = [x for _, x, _ in points], [y for _, _, y in points]
     logarithmic = max(costs) > 4 * min(costs)
     span = (max(qualities) - min(qualities)) or 1.0
-    bottom, top = min(qualities) - 0.2 * span, min(max(qualities) + 0.2 * span, 100 + 0.05 * span)
+    bottom, top = min(qualities) - 0.2 * span, min(max(qualities) + 0.2 * span, (0 if lower else 100) + 0.05 * span)
     axes.set_ylim(bottom, top)
+    if lower:
+        axes.yaxis.set_major_formatter(lambda value, _: f"{abs(value):.3g}")
     if logarithmic:
         room = (max(costs) / min(costs)) ** 0.25
         axes.set_xscale("log")
@@ -149,13 +153,13 @@ def quality_against_cost(points: Sequence[tuple[Look, float, float]], cost: str,
     middle = math.sqrt(max(costs) * min(costs)) if logarithmic else max(costs) / 2
     height, taken = 130 / (top - bottom), {True: -math.inf, False: -math.inf}  # points of paper a point of quality; the last label's place
     for look, x, y in sorted(points, key=lambda point: point[2]):
-        axes.plot([x], [y * 100], look.marker, color=look.colour, markersize=8, markeredgecolor=INK, markeredgewidth=0.6)
+        axes.plot([x], [y], look.marker, color=look.colour, markersize=8, markeredgecolor=INK, markeredgewidth=0.6)
         left = x <= middle
-        place = max((y * 100 - bottom) * height, taken[left] + 11)
+        place = max((y - bottom) * height, taken[left] + 11)
         taken[left] = place
-        shift = place - (y * 100 - bottom) * height
+        shift = place - (y - bottom) * height
         axes.annotate(
-            look.name, (x, y * 100), (9 if left else -9, shift), textcoords="offset points", ha="left" if left else "right", va="center"
+            look.name, (x, y), (9 if left else -9, shift), textcoords="offset points", ha="left" if left else "right", va="center"
         )
     axes.set_xlabel(f"{cost} (logarithmic)" if logarithmic else cost)
     axes.set_ylabel(quality)

@@ -8,6 +8,7 @@ from typing import Any
 from tutelage.evaluation import plots, wording
 from tutelage.evaluation.classification import reliability
 from tutelage.evaluation.contents import Contents, Picture, picture, spare_look
+from tutelage.evaluation.language_wording import of_language
 from tutelage.evaluation.plots import Look
 
 FEW = 24
@@ -20,7 +21,11 @@ Line = tuple[list[float], list[float]]
 
 def cost(report: Mapping[str, Any], looks: Mapping[str, Look]) -> list[Picture]:
     """Quality over parameters, operations and latency."""
-    key, quality = ("accuracy", "accuracy, %") if "accuracy" in report["student"] else ("agreement", "agreement with the teacher, %")
+    lower = of_language(report)
+    if lower:
+        key, quality = "nll", "nats a token"
+    else:
+        key, quality = ("accuracy", "accuracy, %") if "accuracy" in report["student"] else ("agreement", "agreement with the teacher, %")
     costs = (
         ("parameters", "parameters", lambda n: n.get("parameters")),
         ("operations", "operations a sample", lambda n: n.get("flops")),
@@ -32,11 +37,11 @@ def cost(report: Mapping[str, Any], looks: Mapping[str, Look]) -> list[Picture]:
         timed = what != "latency" or all(wording.steady(report[name], "batch_1") for name in report["models"])
         points = [(looks[name], x, y) for name, x, y in found if x and y is not None and timed]
         if len(points) >= 2:
-            said = "; ".join(f"{look.name} {wording.percent(y)} at {wording.short(x)}" for look, x, y in points)
+            said = "; ".join(f"{look.name} {f'{y:.3f}' if lower else wording.percent(y)} at {wording.short(x)}" for look, x, y in points)
             pictures.append(
                 picture(
                     f"cost-{what}",
-                    plots.quality_against_cost(points, axis, quality),
+                    plots.quality_against_cost(points, axis, quality, lower),
                     f"{quality} against {what}: {said}",
                     f"Quality against {what}: up is better, left is cheaper.",
                     "small",
@@ -46,11 +51,14 @@ def cost(report: Mapping[str, Any], looks: Mapping[str, Look]) -> list[Picture]:
 
 
 def learning(contents: Contents, looks: Mapping[str, Look]) -> list[Picture]:
-    """What was measured on the validation split after each epoch, for all that was trained in this run."""
+    """What was measured on the validation split meanwhile, for all that was trained in this run."""
     pictures = []
     borders = [at for at, line in _laid_out(contents.journals.get("student", ())) if line.get("first") and at]
     many = " Dotted lines: a new stage of the student begins." if borders else ""
-    for key, axis, factor in (("accuracy", "accuracy on validation, %", 100), ("nll", "nats a sample on validation", 1)):
+    curves = (("accuracy", "accuracy on validation, %", 100), ("nll", "nats a sample on validation", 1))
+    if of_language(contents.report):
+        curves = (("nll", "nats a token on validation", 1), ("accuracy", "next token right on validation, %", 100))
+    for key, axis, factor in curves:
         lines: list[tuple[Look, list[float], list[float]]] = []
         for number, (name, journal) in enumerate(contents.journals.items()):
             points = [(at, line["validation"][key] * factor) for at, line in _laid_out(journal) if key in line.get("validation", {})]
@@ -58,7 +66,7 @@ def learning(contents: Contents, looks: Mapping[str, Look]) -> list[Picture]:
                 lines.append((looks.get(name) or spare_look(name, number), [x for x, _ in points], [y for _, y in points]))
         if lines:
             ends = "; ".join(f"{look.name} ends at {y[-1]:.3g}" for look, _, y in lines)
-            caption = f"{axis[0].upper()}{axis[1:]}, after each epoch.{many}"
+            caption = f"{axis[0].upper()}{axis[1:]}, as it was measured while training.{many}"
             pictures.append(picture(f"curve-{key}", plots.curves(lines, axis, borders), f"{axis} over updates: {ends}", caption))
     return pictures
 
@@ -102,8 +110,8 @@ def stages(journal: Sequence[Mapping[str, Any]]) -> list[tuple[str, list[Picture
 def calibration(contents: Contents, looks: Mapping[str, Look]) -> list[Picture]:
     """A reliability diagram of each model."""
     pictures = []
-    for number, (name, predictions) in enumerate(contents.predictions.items()):
-        bins = reliability(predictions)
+    known = contents.report.get("reliability") or {name: reliability(each) for name, each in contents.predictions.items()}
+    for number, (name, bins) in enumerate(known.items()):
         if bins:
             error = contents.report[name].get("ece")
             said = "" if error is None else f"; calibration error {wording.percent(error, 1)}"
@@ -149,13 +157,17 @@ def _changes_picture(changes: Sequence[tuple[str, list[float]]], against: Sequen
 def data_of(report: Mapping[str, Any]) -> dict[str, Any]:
     """The splits in numbers, the imbalance of the training classes in a sentence, and their sizes as a figure."""
     names, rows = report["classes"], []
+    if of_language(report):
+        rows = [(split, f"{about['samples']:,}", f"{about['tokens']:,}") for split, about in report["splits"].items()]
+        return {"rows": rows, "columns": ("split", "samples", "tokens to predict"), "balance": "", "picture": None}
+    columns = ("split", "samples", "largest class", "smallest class")
     for split, about in report["splits"].items():
         counts = about["counts"]
         extremes = [f"{names[counts.index(n)]} ({n:,})" for n in (max(counts), min(counts))] if counts else ["", ""]
         rows.append((split, f"{about['samples']:,}", *extremes))
     counts = report["splits"]["train"]["counts"]
     if not counts:
-        return {"rows": rows, "balance": "There are no classes to count.", "picture": None}
+        return {"rows": rows, "columns": columns, "balance": "There are no classes to count.", "picture": None}
     empty = sum(n == 0 for n in counts)
     if empty:
         balance = f"{empty} of {len(counts)} classes {'has' if empty == 1 else 'have'} no samples to train on."
@@ -164,6 +176,7 @@ def data_of(report: Mapping[str, Any]) -> dict[str, Any]:
     drawn = plots.class_sizes(counts, names)
     return {
         "rows": rows,
+        "columns": columns,
         "balance": balance,
         "picture": picture("sizes", drawn, f"Samples of each class: {balance}", "Training samples by class."),
     }

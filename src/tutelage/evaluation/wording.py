@@ -6,6 +6,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from tutelage.evaluation import language_wording as words
+
 SAME = 1.05
 """Ratios of costs below this one are told as no difference."""
 STEADY = 2.0
@@ -23,6 +25,11 @@ FIGURES = (
 """What a table shows of each model: the key in report.json, what it is called, and its form."""
 
 
+def figures_of(report: Mapping[str, Any]) -> tuple[tuple[str, str, str], ...]:
+    """What a table shows of each model of a report: keys, what they are called, and their forms."""
+    return words.FIGURES if words.of_language(report) else FIGURES
+
+
 def headline(report: Mapping[str, Any]) -> str:
     """What was kept and what was saved, in one sentence.
 
@@ -34,7 +41,9 @@ def headline(report: Mapping[str, Any]) -> str:
     teacher = report[name] if name else {}
     who = f"the {name.replace('_', ' ')}" if name else ""
     judged = f"of {report['samples']:,} {report['split']} samples"
-    if "accuracy" in student and "accuracy" in teacher:
+    if words.of_language(report):
+        said = words.kept(student, teacher or None, who, report)
+    elif "accuracy" in student and "accuracy" in teacher:
         said = _kept(student["accuracy"], teacher["accuracy"], who)
     elif "agreement" in student and name:
         said = f"The student agrees with {who} on {percent(student['agreement'])} {judged}"
@@ -46,7 +55,7 @@ def headline(report: Mapping[str, Any]) -> str:
         return f"{said}; {_absolute(student)}."
     size, smaller = _size(student, teacher)
     speed, faster = _speed(student, teacher)
-    joined = ", but with" if smaller < 0 and student.get("accuracy", 0.0) >= teacher.get("accuracy", 1.0) else " with"
+    joined = ", but with" if smaller < 0 and _as_good(student, teacher) else " with"
     if not speed:
         return f"{said}{joined} {size}."
     return f"{said}{joined} {size} {'but' if smaller * faster < 0 else 'and'} {speed}."
@@ -59,7 +68,7 @@ def teacher_of(report: Mapping[str, Any]) -> str | None:
 
 def busy(report: Mapping[str, Any]) -> str:
     """A sentence where times cannot be compared, else nothing."""
-    if all(steady(report[name], batch) for name in report["models"] for batch in ("batch_1", "batch_64")):
+    if all(steady(report[name], batch) for name in report["models"] for batch in ("batch_1", many(report))):
         return ""
     return "Not all times are compared: the processor was busy with something else while they were measured."
 
@@ -68,9 +77,12 @@ def gain(report: Mapping[str, Any]) -> str:
     """What teaching was worth against training alone, with its interval and what the interval does not know; or why it is not known."""
     gap = report.get("taught_minus_alone")
     if report["recipe"] == "alone":
-        return "This was training on labels alone, without a teacher."
+        return f"This was training on {'the text' if words.of_language(report) else 'labels'} alone, without a teacher."
     if gap is None:
         return f"What the teaching was worth is not known: {_why_not_alone(report)}."
+    seeds = "This is one run with one seed; another seed may tell otherwise."
+    if words.of_language(report):
+        return f"{words.gained(gap, report)}. {seeds}"
     points, low, high = (gap[k] * 100 for k in ("accuracy", "low", "high"))
     interval = f"95 % interval over these {report['samples']:,} samples: {low:+.2f} to {high:+.2f}"
     if low == high == 0 or gap.get("only_first") == gap.get("only_second") == 0:
@@ -81,13 +93,13 @@ def gain(report: Mapping[str, Any]) -> str:
         said = f"Teaching gained {points:.2f} points of accuracy over training alone ({interval})"
     else:
         said = f"Teaching cost {-points:.2f} points of accuracy against training alone ({interval})"
-    return f"{said}. This is one run with one seed; another seed may tell otherwise."
+    return f"{said}. {seeds}"
 
 
 def _why_not_alone(report: Mapping[str, Any]) -> str:
     if "alone" in report["models"]:
         return f"there are no labels among the {report['split']} samples to compare the two by"
-    if report["splits"]["train"]["counts"] is None:
+    if report["splits"]["train"]["counts"] is None and not words.of_language(report):
         return "without labels, the student cannot be trained alone"
     return "no baseline was asked for"
 
@@ -127,10 +139,14 @@ def savings(report: Mapping[str, Any]) -> list[tuple[str, str]]:
     student = report["student"]
     name = teacher_of(report)
     teacher = report[name] if name else None
+    batch = many(report)
+    batches = f" in batches of {batch.removeprefix('batch_')}"
     units = (
         ("bytes", "memory", "", size),
         ("flops", "operations a sample", "", quantity),
-        ("throughput", "samples a second", " in batches of 64", quantity),
+        ("tokens_a_second", "tokens read a second", batches, quantity)
+        if words.of_language(report)
+        else ("throughput", "samples a second", batches, quantity),
     )
     found = []
     for key, what, where, form in units:
@@ -138,7 +154,7 @@ def savings(report: Mapping[str, Any]) -> list[tuple[str, str]]:
         if ours is None:
             continue
         theirs = teacher.get(key) if teacher else None
-        if key == "throughput" and not all(steady(each, "batch_64") for each in (student, teacher) if each):
+        if where and not all(steady(each, batch) for each in (student, teacher) if each):
             continue
         if not theirs or not ours:
             found.append((form(ours), what + where))
@@ -183,6 +199,12 @@ def _speed(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> tuple[str, int
     return f"answers {times(1 / ratio)} times slower (batch 1)", -1
 
 
+def _as_good(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> bool:
+    if "perplexity" in ours:
+        return bool(ours["perplexity"] <= theirs.get("perplexity", 0.0))
+    return bool(ours.get("accuracy", 0.0) >= theirs.get("accuracy", 1.0))
+
+
 def _absolute(numbers: Mapping[str, Any]) -> str:
     found = latency(numbers, "batch_1")
     answers = f" and answers in {found['median']:.3g} ms (batch 1)" if found and steady(numbers, "batch_1") else ""
@@ -190,8 +212,13 @@ def _absolute(numbers: Mapping[str, Any]) -> str:
 
 
 def latency(numbers: Mapping[str, Any], batch: str) -> Mapping[str, float] | None:
-    """A model's `median`, `p95` and `least` at "batch_1" or "batch_64"; None where they were not measured."""
+    """A model's `median`, `p95` and `least` at "batch_1" or at the larger batch; None where they were not measured."""
     return (numbers.get("latency_ms") or {}).get(batch)
+
+
+def many(report: Mapping[str, Any]) -> str:
+    """The larger batch that was timed: "batch_64", or of language "batch_8"."""
+    return next((list(times)[-1] for name in report["models"] if (times := report[name].get("latency_ms"))), "batch_64")
 
 
 def steady(numbers: Mapping[str, Any], batch: str) -> bool:

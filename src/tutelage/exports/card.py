@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tutelage import __version__
-from tutelage.evaluation.wording import FIGURES, gain, headline
+from tutelage.evaluation.wording import figures_of, gain, headline
 
 WEAKEST = 3
 """Classes that are named because they are recognised least."""
@@ -50,6 +50,14 @@ from transformers import {auto}
 
 model = {auto}.from_pretrained(".")
 print(model.config.id2label)
+```"""
+
+CAUSAL = """```python
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+model, tokenizer = AutoModelForCausalLM.from_pretrained("."), AutoTokenizer.from_pretrained(".")
+tokens = tokenizer("Once upon a time", return_tensors="pt")
+print(tokenizer.decode(model.generate(**tokens, max_new_tokens=40)[0]))
 ```"""
 
 HF_TEXT = """```python
@@ -174,7 +182,7 @@ def _takes(about: Mapping[str, Any]) -> str:
 
 
 def _table(report: Mapping[str, Any], which: str) -> str:
-    shown = [c for c in FIGURES if any(report[m].get(c[0]) is not None for m in report["models"])]
+    shown = [c for c in figures_of(report) if any(report[m].get(c[0]) is not None for m in report["models"])]
     lines = ["| | " + " | ".join(t for _, t, _ in shown) + " |", "|---|" + "---:|" * len(shown)]
     for name in report["models"]:
         cells = ["" if report[name].get(k) is None else f.format(report[name][k]) for k, _, f in shown]

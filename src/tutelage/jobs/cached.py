@@ -93,6 +93,23 @@ def answering(handle: Model | Teacher, split: str, source: Source) -> Model | Te
     return found
 
 
+def check_answers(handles: Mapping[str, Handle], data: Data) -> None:
+    """Compare what caches hold of the splits that are measured on with its checksums: a training would else end in finding it damaged.
+
+    Args:
+        handles: by role.
+        data: what is studied.
+
+    Raises:
+        DamagedCache: it is not what was written.
+    """
+    for handle in handles.values():
+        for split, source in (("validation", data.validation), ("test", data.test)):
+            found = None if source is None else answering(handle, split, source)
+            if isinstance(found, Cached):
+                found.open()
+
+
 def counted_before(cached: Cached) -> dict[str, Any]:
     """What a cache says that its teacher has and does. Not how fast: times that were not taken in turns cannot be compared."""
     said = cached.about.measured

@@ -15,7 +15,7 @@ from tutelage.data import Data, Source
 from tutelage.errors import BadInput, printable
 from tutelage.evaluation import Predictions, class_counts, costs, difference, disagreements, measure, predict, processor, recalls, size_of
 from tutelage.evaluation.cost import BATCHES
-from tutelage.evaluation.language import Told, is_language, measure_tokens, reliability_of_tokens, token_difference, told
+from tutelage.evaluation.language import Told, is_language, measure_tokens, reliability_of_tokens, token_difference, tokens_of, told
 from tutelage.jobs.cached import Handle, answering, counted_before
 from tutelage.randomness import generator
 from tutelage.signals import Model
@@ -114,9 +114,10 @@ def findings_of(
 
     Returns:
         The report has, besides `about`: `format`, `split`, `samples`, `classes`; `splits`, for each its `samples` and the `counts` of its
-        classes (None without labels); `models` and `teachers`, names in order, and under each name what `measure`, `size_of` and `costs`
-        give, with `model` and `updates`, of an ensemble its `members` and `mean`; `taught_minus_alone` (see `difference`) and `per_class`
-        (recalls) where there are labels; `timing`; `kept`, how many predictions are kept, None where logits are not one row a sample.
+        classes (None without labels), or the `tokens` to predict; `models` and `teachers`, names in order, and under each name what
+        `measure`, `size_of` and `costs` give, with `model` and `updates`, of an ensemble its `members` and `mean`; `taught_minus_alone`
+        (see `difference`) and `per_class` (recalls) where there are labels; `timing`; `kept`, how many predictions are kept, None where
+        logits are not one row a sample.
         Of language data also `tokens`, how many were predicted, and `reliability`, bins by model; `taught_minus_alone` is in nats a token.
     """
     split, source = last_split(data)
@@ -143,24 +144,25 @@ def findings_of(
         "split": split,
         "samples": len(source),
         "classes": names,
-        "splits": _splits(data, len(names)),
+        "splits": _splits(data, len(names), language),
         "models": list(numbers),
         "teachers": list(there),
         **numbers,
     }
-    report["timing"] = {"threads": torch.get_num_threads(), "processor": processor(device), "device": torch.device(device).type}
+    timing = {"threads": torch.get_num_threads(), "processor": processor(device), "device": torch.device(device).type}
     if language:
         report["tokens"] = int(shown["student"].tokens.sum())
         if "alone" in shown:
             report["taught_minus_alone"] = token_difference(shown["student"], shown["alone"], seed=about["seed"])
         report["reliability"] = {name: reliability_of_tokens(each) for name, each in shown.items()}
-        return Findings({**report, "kept": None})
+        return Findings({**report, "timing": timing, "kept": None})
     gap = difference(shown["student"], shown["alone"]) if "alone" in shown else None
     if gap is not None:
         report["taught_minus_alone"] = gap
     per_class = by_class(shown, names)
     if per_class is not None:
         report["per_class"] = per_class
+    report["timing"] = timing
     if not rows:
         return Findings({**report, "kept": None})
     kept = _kept(shown, about["seed"])
@@ -260,17 +262,22 @@ def _kept(shown: Mapping[str, Predictions], seed: int) -> dict[str, Tensor]:
     return kept | {f"logits.{name}": each.logits[chosen].float().contiguous() for name, each in shown.items()}
 
 
-def _splits(data: Data, classes: int) -> dict[str, dict[str, Any]]:
-    found = {}
+def _splits(data: Data, classes: int, language: bool) -> dict[str, dict[str, Any]]:
+    found: dict[str, dict[str, Any]] = {}
     for name, source in (("train", data.train), ("validation", data.validation), ("test", data.test)):
         if source is not None:
-            labels = source.labels()
-            found[name] = {"samples": len(source), "counts": None if labels is None else class_counts(labels, classes)}
+            if language:
+                found[name] = {"samples": len(source), "counts": None, "tokens": tokens_of(source)}
+            else:
+                labels = source.labels()
+                found[name] = {"samples": len(source), "counts": None if labels is None else class_counts(labels, classes)}
     return found
 
 
 def class_names(data: Data) -> list[str]:
-    """The classes by name, else by number; empty without labels."""
+    """The classes by name, else by number; empty without labels, and of language."""
+    if is_language(data.train):
+        return []
     return [str(name) for name in data.classes] or [str(number) for number in range(data.class_count() or 0)]
 
 

@@ -149,7 +149,7 @@ def context_of(model: Model) -> int | None:
     if isinstance(model.module, Gpt):
         return model.module.context
     base = pretrained(model.module)
-    return None if base is None else getattr(base.config, "max_position_embeddings", None)
+    return None if base is None else getattr(base.config.get_text_config(), "max_position_embeddings", None)
 
 
 def stops_of(model: Model) -> frozenset[int]:

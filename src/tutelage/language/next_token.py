@@ -40,7 +40,7 @@ def next_token_loss(
     """
     if not 0 <= alpha <= 1:
         raise BadInput(f"{recipe}: alpha={alpha}; expected a share in [0, 1]")
-    if alpha < 1 and data.train.labels() is None:
+    if alpha < 1 and not data.train.labelled:
         raise BadInput(f"{recipe}: {data.name} has no labels, which the share 1 - alpha of the loss needs; give alpha=1")
     if divergence not in TERMS:
         raise BadInput(f"{recipe}: divergence={divergence!r}; expected {', '.join(TERMS)}")

@@ -50,6 +50,7 @@ class About:
     needs_labels: bool
     alias: str | None
     tune: Mapping[str, Range] = field(default_factory=dict)
+    language: bool = False
 
 
 def recipe(
@@ -59,6 +60,7 @@ def recipe(
     needs_labels: bool = False,
     alias: str | None = None,
     tune: Mapping[str, Range] | None = None,
+    language: bool = False,
 ) -> Callable[[Callable[..., Plan]], Callable[..., Plan]]:
     """Mark a function `(teacher, student, data, *, knobs) -> Plan` as a recipe; it stays an ordinary function.
 
@@ -68,6 +70,7 @@ def recipe(
         needs_labels: whether the data must have labels.
         alias: a second name.
         tune: knobs that are numbers, and between what `tutelage compare --tune` looks for better values.
+        language: whether it is meant for language models; `tutelage compare` then leaves it out on other data, unless it is named.
 
     Raises:
         BadInput: a knob without a default, nothing before the `*`, or a range that is none or of no knob.
@@ -83,7 +86,7 @@ def recipe(
             raise BadInput(f"recipe {function.__name__} has no roles: put teacher, student, data before the *")
         for name, ends in (tune or {}).items():
             _check_range(function.__name__, name, ends, [p.name for p in knobs])
-        function.about = About(paper, matches, needs_labels, alias, dict(tune or {}))  # type: ignore[attr-defined]
+        function.about = About(paper, matches, needs_labels, alias, dict(tune or {}), language)  # type: ignore[attr-defined]
         return function
 
     return mark

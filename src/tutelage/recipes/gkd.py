@@ -31,7 +31,7 @@ TEXT = "text"
 """Name of the view."""
 
 
-@recipe(paper=PAPER, matches="logits", tune={"on_policy": (0.0, 1.0), "beta": (0.1, 0.9)})
+@recipe(paper=PAPER, matches="logits", language=True, tune={"on_policy": (0.0, 1.0), "beta": (0.1, 0.9)})
 def gkd(
     teacher: Teacher,
     student: Model,

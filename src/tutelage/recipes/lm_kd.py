@@ -21,7 +21,7 @@ PAPER = Paper(
 )
 
 
-@recipe(paper=PAPER, matches="logits", tune={"temperature": (1.0, 4.0, "log"), "alpha": (0.5, 1.0)})
+@recipe(paper=PAPER, matches="logits", language=True, tune={"temperature": (1.0, 4.0, "log"), "alpha": (0.5, 1.0)})
 def lm_kd(
     teacher: Teacher,
     student: Model,

@@ -25,7 +25,7 @@ PAPER = Paper(
 )
 
 
-@recipe(paper=PAPER, matches="text", tune={"temperature": (0.5, 1.2)})
+@recipe(paper=PAPER, matches="text", language=True, tune={"temperature": (0.5, 1.2)})
 def seqkd(
     teacher: Teacher,
     student: Model,

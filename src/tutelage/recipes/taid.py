@@ -23,7 +23,7 @@ PAPER = Paper(
 TERM = "taid"
 
 
-@recipe(paper=PAPER, matches="logits", tune={"start": (0.0, 0.8), "alpha": (5e-4, 5e-2, "log")})
+@recipe(paper=PAPER, matches="logits", language=True, tune={"start": (0.0, 0.8), "alpha": (5e-4, 5e-2, "log")})
 def taid(
     teacher: Teacher,
     student: Model,

@@ -17,6 +17,7 @@ from tutelage.extras import needed
 from tutelage.signals import Model
 from tutelage.signals.images import ImageInputs
 from tutelage.signals.tokens import Tokens
+from tutelage.students.adapters import merged
 from tutelage.students.labels import check_order
 
 SAFE: dict[str, Any] = {"dtype": torch.float32, "trust_remote_code": False}
@@ -61,19 +62,15 @@ def hf(
 
     Source: https://huggingface.co/docs/transformers/model_doc/auto.
     """
-    for key in OUTSIDE:
-        if key in changes:
-            raise BadInput(
-                f"hf:{where} takes no option {key!r}: code of models is not run, and the rest comes from the environment (HF_TOKEN, ...)"
-            )
+    refuse_outside(where, changes)
     transformers = needed("transformers", "hf", f"hf:{where}")
     place = Path(where)
     if not place.is_dir() and (place.exists() or where.startswith((".", "/", "~"))):
         raise MissingFile(f"hf:{where} does not exist as a folder")
     if kind not in HEADS:
         raise BadInput(f"hf:{where} is made a classifier of text or images, but the data hold {kind or 'neither'}")
-    with _quiet():
-        config = _config(transformers, where, place, changes)
+    with quiet():
+        config = config_of(transformers, where, place, changes)
     if count is None and not _has_head(config, config.num_labels):
         raise BadInput(f"hf:{where} is no classifier yet, and data without labels do not tell how many classes to make it one of")
     count = config.num_labels if count is None else count
@@ -98,7 +95,7 @@ def hf(
         inputs = ImageInputs(read.size or own, read.mean, read.std, read.channels, read.argument)
 
     def blueprint() -> nn.Module:
-        with _quiet():
+        with quiet():
             return auto.from_config(config)
 
     def make() -> nn.Module:
@@ -107,7 +104,7 @@ def hf(
         if not pretrained:
             return blueprint()
         try:
-            with _quiet():
+            with quiet():
                 return auto.from_pretrained(
                     where, config=config, ignore_mismatched_sizes=True, dtype=torch.float32, trust_remote_code=False
                 )
@@ -120,11 +117,12 @@ def hf(
 
 
 def save(model: Model, folder: Path) -> None:
-    """Write a Hugging Face folder: config, weights, and the tokenizer or the normalisation."""
-    with _quiet():
-        model.module.save_pretrained(folder)  # type: ignore[operator]
-    if isinstance(model.preprocessing, (Tokens, ImageInputs)):
-        model.preprocessing.save(folder)
+    """Write a Hugging Face folder: config, weights, adapters added into them, and the tokenizer or the normalisation."""
+    with quiet():
+        merged(model.module).save_pretrained(folder)  # type: ignore[operator]
+    write = getattr(model.preprocessing, "save", None)
+    if write is not None:
+        write(folder)
 
 
 def is_hf(module: nn.Module) -> bool:
@@ -132,14 +130,41 @@ def is_hf(module: nn.Module) -> bool:
     return any(c.__module__ == "transformers.modeling_utils" and c.__name__ == "PreTrainedModel" for c in type(module).__mro__)
 
 
-def _config(transformers: Any, where: str, place: Path, changes: Mapping[str, Any]) -> Any:
-    if place.is_dir() and not (place / "config.json").is_file():
+def refuse_outside(where: str, changes: Mapping[str, Any]) -> None:
+    """Refuse settings of the loading among those of the model.
+
+    Raises:
+        BadInput: names the first one.
+    """
+    for key in OUTSIDE:
+        if key in changes:
+            raise BadInput(
+                f"hf:{where} takes no option {key!r}: code of models is not run, and the rest comes from the environment (HF_TOKEN, ...)"
+            )
+
+
+def config_of(transformers: Any, where: str, place: Path, changes: Mapping[str, Any], file: bool = False) -> Any:
+    """Read the config of a folder or a name on the hub, with some settings changed.
+
+    Args:
+        transformers: the package.
+        where: as the user named it.
+        place: the folder, if it is one.
+        changes: the settings.
+        file: whether the config is in a file of weights in that folder.
+
+    Raises:
+        MissingFile: the folder has none.
+        BadInput: it cannot be read, has no such setting, or names code.
+    """
+    if place.is_dir() and not file and not (place / "config.json").is_file():
         raise MissingFile(f"hf:{where} holds no config.json; expected a folder that save_pretrained wrote")
     try:
-        config, unused = transformers.AutoConfig.from_pretrained(where, trust_remote_code=False, return_unused_kwargs=True, **changes)
+        source = str(place) if file else where
+        config, unused = transformers.AutoConfig.from_pretrained(source, trust_remote_code=False, return_unused_kwargs=True, **changes)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise BadInput(f"the config of hf:{where} cannot be read: {in_short(error)}") from None
-    unused = {k for k in unused if k in changes}
+    unused = {k for k in unused if k in changes and k != "gguf_file"}
     if unused:
         known = list(config.to_dict())
         first = min(unused)
@@ -158,19 +183,21 @@ def _has_head(config: Any, count: int) -> bool:
 
 
 def tokenizer_of(where: str, vocabulary: int | None = None) -> Any:
-    """The tokenizer of a Hugging Face folder or name.
+    """The tokenizer of a Hugging Face folder or name, or in a GGUF file.
 
     Args:
-        where: the folder, or a name on the hub.
+        where: the folder, the file, or a name on the hub.
         vocabulary: tokens that the model knows; None where that is not known.
 
     Raises:
         BadInput: there is none that can be read, or it knows more tokens than the model.
     """
     transformers = needed("transformers", "hf", f"the tokenizer of {where}")
+    path = Path(where).expanduser()
+    file = {"gguf_file": path.name} if path.suffix == ".gguf" and path.is_file() else {}
     try:
-        with _quiet():
-            tokenizer = transformers.AutoTokenizer.from_pretrained(where, trust_remote_code=False)
+        with quiet():
+            tokenizer = transformers.AutoTokenizer.from_pretrained(str(path.parent) if file else where, trust_remote_code=False, **file)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise BadInput(f"hf:{where} has no tokenizer that can be read ({in_short(error)}); name one with tokenizer=FOLDER") from None
     tokenizer.init_kwargs.pop("auto_map", None)
@@ -185,7 +212,7 @@ def tokenizer_of(where: str, vocabulary: int | None = None) -> Any:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Keep the library's remarks on new heads and its bars off the screen; what matters is said by us."""
     from transformers.utils import logging
 

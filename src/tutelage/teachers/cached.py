@@ -77,9 +77,17 @@ class Cached(Teacher):
         """
         check_source(self.cache, self.split, source.fingerprint(), source.name)
 
-    def begin_stage(self, run: Any) -> None:
-        """Open the split, and check it, before anything trains."""
+    def open(self) -> None:
+        """Open the split, and compare it with its checksums; otherwise that is done when it is first asked.
+
+        Raises:
+            DamagedCache: it is not finished, or not what was written.
+        """
         self._opened()
+
+    def begin_stage(self, run: Any) -> None:
+        """Open the split before anything trains."""
+        self.open()
 
     def _opened(self) -> Split:
         if self._read is None:

@@ -29,7 +29,8 @@ class Fit:
         warmup: share of the updates over which the learning rate rises from 0, in [0, 1).
         clip: largest norm of each learner's gradient, > 0; null for no limit.
         ema: decay of an exponential moving average of the weights, in (0, 1); the average is what the stage leaves. Null for none.
-        keep: leave the last weights, or those with the best validation accuracy.
+        keep: leave the last weights, or those that are best on validation: of classifiers by accuracy, of language models by nats.
+        measure_every: updates between measurements on validation; null measures after each epoch.
 
     Raises:
         BadInput: a value outside its range, or both or neither of epochs and steps.
@@ -47,6 +48,7 @@ class Fit:
     clip: float | None = None
     ema: float | None = None
     keep: Literal["last", "best"] = "last"
+    measure_every: int | None = None
 
     def __post_init__(self) -> None:
         refuse_null(self)
@@ -62,6 +64,7 @@ class Fit:
             "warmup": (0 <= self.warmup < 1, "a share in [0, 1)"),
             "clip": (self.clip is None or 0 < self.clip <= MOST, f"a number above 0, at most {MOST:g}, or null"),
             "ema": (self.ema is None or 0 < self.ema < 1, "a decay in (0, 1), or null"),
+            "measure_every": (self.measure_every is None or self.measure_every >= 1, "at least 1, or null"),
             "optimizer": (self.optimizer in ("sgd", "adam", "adamw"), "sgd, adam or adamw"),
             "schedule": (self.schedule in ("constant", "cosine", "linear", "steps"), "constant, cosine, linear or steps"),
             "keep": (self.keep in ("last", "best"), "last or best"),
@@ -88,6 +91,12 @@ class Fit:
         if updates == math.inf:
             raise BadInput(f"Fit(epochs={self.epochs}) is more than can be counted")
         return max(1, round(updates))
+
+    def measurements(self, steps: int, size: int | None) -> float:
+        """How often something is measured on validation in so many updates on so many samples; a part of an epoch counts as a part."""
+        if self.measure_every is not None:
+            return steps / self.measure_every
+        return steps * self.batch_size / size if size else 0.0
 
     def factor(self, step: int, steps: int) -> float:
         """What the learning rate is multiplied by at a step, in [0, 1]; a closed form, so that no schedule is saved."""

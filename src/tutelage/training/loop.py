@@ -121,8 +121,7 @@ class _Loop:
                         part.after_epoch(steps[-1])
                 if done % every.log_every == 0 or last:
                     self._log(done)
-                if ended:
-                    self._watch(done, epoch, saved)
+                self._watch(done, epoch, ended, saved)
                 stop = not last and run.stopping(done)
                 if stop or (done % every.checkpoint_every == 0 and not last):
                     self._save(done, saved)
@@ -261,11 +260,14 @@ class _Loop:
         lr = {name: o.param_groups[0]["lr"] for name, o in self.opened.optimizers.items()}
         self.journal.flush(done, order.epoch(done - 1) if order else 0, lr)
 
-    def _watch(self, done: int, epoch: int, saved: Saved) -> None:
-        """Measure the product after an epoch, with its averaged weights where there are any."""
+    def _watch(self, done: int, epoch: int, ended: bool, saved: Saved) -> None:
+        """Measure the product where it is time, with its averaged weights where there are any."""
         product = self.plan.product
         name = next((n for n, each in self.opened.learners.items() if each.student is product), None)
         if self.run.watch is None or name is None:
+            return
+        every = self.fits[name].measure_every
+        if not (ended if every is None else done % every == 0 or done == self.end):
             return
         self.saver.share_buffers(self.opened)
         average = self.opened.averages.get(name)

@@ -33,7 +33,8 @@ class Run:
         folder: where checkpoints, metrics and stage results go; None keeps nothing on disk.
         seed: of everything that is drawn.
         options: where and how fast.
-        watch: measures a product after each epoch, "accuracy" among its numbers; decides `keep="best"`.
+        watch: measures a product after each epoch, or as often as its `Fit` says; "accuracy" or "perplexity" among its numbers; decides
+            `keep="best"`.
         identity: what, besides the plan itself, a checkpoint must agree with (recipe, knobs, data).
         accelerator: an existing one; made from the options otherwise.
         track: takes each line of metrics.jsonl on its way to trackers; default: `train` starts those of the options for this run alone.

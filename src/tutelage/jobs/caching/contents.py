@@ -2,81 +2,23 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tutelage.jobs.caching.outline import MOST_SHARDS
 from tutelage.signals.cache import (
     About,
     DamagedCache,
-    KeptLogits,
     KeptSplit,
-    KeptTap,
-    Precision,
     check_shard,
     file_of,
     is_there,
     note_for,
-    read_about,
 )
-from tutelage.signals.cache.about import FILE, PRECISIONS
+from tutelage.signals.cache.about import FILE
 from tutelage.signals.cache.shards import note_of, open_shard
 
-_PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,99}")
-LARGEST = 1 << 40
 SHOWN = 5
-
-
-def read_sound(folder: Path) -> About:
-    """Read cache.json and refuse what no writer of ours could have written: it may come from a stranger.
-
-    Raises:
-        MissingFile: there is no cache.
-        Mismatch: it has another format.
-        DamagedCache: it cannot be read, or says what cannot be: names that are paths, numbers that are none or out of all bounds.
-    """
-    about = read_about(folder)
-    odd = _odd(about)
-    if odd is not None:
-        raise DamagedCache(f"{folder / FILE} is damaged: {odd}; write the cache anew, into an empty folder")
-    return about
-
-
-def _odd(about: About) -> str | None:
-    """What is wrong with a description; None if nothing is."""
-    if not _whole(about.seed, -LARGEST * LARGEST, LARGEST * LARGEST):
-        return "its seed is no whole number"
-    if not all(isinstance(each, Mapping) for each in (about.teacher, about.data, about.measured)):
-        return "what it says of the teacher or of the data is no mapping"
-    count = 0
-    for name, kept in about.splits.items():
-        if not _PLAIN.fullmatch(name):
-            return f"{name[:40]!r} is no name of a split"
-        if not (_whole(kept.samples, 1) and _whole(kept.per_shard, 1) and _whole(kept.views, 0) and isinstance(kept.data, str)):
-            return f"the sizes of {name} are none"
-        count += (kept.views + 1) * -(-kept.samples // kept.per_shard)
-        if kept.logits is not None and not _logits(kept.logits):
-            return f"the logits of {name} are described in a way that cannot be"
-        if not all(_tap(tap) for tap in kept.taps.values()):
-            return f"a tap of {name} is described in a way that cannot be"
-    return f"it speaks of {count:,} shards" if count > MOST_SHARDS else None
-
-
-def _whole(value: Any, least: int, most: int = LARGEST) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
-
-
-def _logits(kept: KeptLogits) -> bool:
-    known = kept.form in ("dense", "top-k", "sampled") and kept.precision in PRECISIONS
-    number = isinstance(kept.temperature, (int, float)) and not isinstance(kept.temperature, bool) and 0 < kept.temperature < float("inf")
-    return known and number and _whole(kept.classes, 1) and _whole(kept.kept, 1, kept.classes)
-
-
-def _tap(kept: KeptTap) -> bool:
-    precision: Precision = kept.precision
-    return isinstance(kept.path, str) and precision in PRECISIONS and all(_whole(side, 0) for side in kept.shape)
 
 
 def contents(folder: Path, about: About) -> dict[str, Any]:

@@ -13,11 +13,11 @@ from tutelage.errors import BadInput, ShapeMismatch
 from tutelage.jobs.caching.asking import Asked, Asker
 from tutelage.jobs.caching.wish import Wish
 from tutelage.signals.cache import PLAIN, About, KeptLogits, KeptSplit, KeptTap, bytes_a_sample, preprocessing_of, weights_of
+from tutelage.signals.cache.about import MOST_SHARDS
 from tutelage.signals.taps import LOGITS
 
 MOST_SAMPLES = 8192
 """In a shard, however small they are: what an interruption can cost."""
-MOST_SHARDS = 1_000_000
 BESIDE = 8 + 4
 """Bytes of a sample's id and of its length, at most."""
 

@@ -27,20 +27,20 @@ class Speed:
 
     Args:
         stages: seconds of an update, by stage.
-        validation: seconds of measuring the product on the validation split, as after each epoch; 0 where there is none.
+        validation: seconds of measuring the product on the validation split, as is done while training; 0 where there is none.
     """
 
     stages: Mapping[str, float]
     validation: float = 0.0
 
     def seconds(self, plan: Plan) -> float:
-        """How long a plan would take, with what is measured after each epoch."""
+        """How long a plan would take, with what is measured meanwhile."""
         total = 0.0
         for part in plan.stages:
             size, steps = part.size(), part.updates()
             watched = any(m is plan.product for each in part.named.values() for m in each.models.values())
-            epochs = steps * part.fit.batch_size / size if size and watched else 0.0
-            total += steps * self.stages[part.name] + epochs * self.validation
+            times = part.fit.measurements(steps, size) if watched else 0.0
+            total += steps * self.stages[part.name] + times * self.validation
         return total
 
 

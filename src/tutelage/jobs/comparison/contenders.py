@@ -9,6 +9,7 @@ from typing import Any
 
 from tutelage.data import Data
 from tutelage.errors import BadInput, Interrupted, TutelageError, in_short
+from tutelage.evaluation.language import is_language
 from tutelage.jobs import specs
 from tutelage.jobs.cached import Handle, views_of
 from tutelage.jobs.estimate import check_weights
@@ -78,11 +79,15 @@ def contenders(
         BadInput: a recipe that was named does not apply or is named twice, or none applies.
     """
     names = [each.name for each in listing()] if recipes is None else _named(recipes)
-    if recipes is not None and data.train.labels() is not None and BASELINE not in names:
+    if recipes is not None and data.train.labelled and BASELINE not in names:
         names.append(BASELINE)
     found: list[Contender] = []
     left_out: list[dict[str, str]] = []
+    others = recipes is None and not is_language(data.train)
     for name in names:
+        if others and load(name).about.language:  # type: ignore[attr-defined]
+            left_out.append({"recipe": name, "reason": "it is meant for language models; name it to compare it on these data"})
+            continue
         try:
             found.append(_contender(name, given, data, seed, trust_code))
         except Exception as error:
@@ -171,7 +176,7 @@ def _contender(name: str, given: Mapping[str, Any], data: Data, seed: int, trust
             raise BadInput(f"{name}: {key} is a role, which all recipes share; give --{key}")
     if not set(knobs_of(function)) & set(typed) and text:
         raise BadInput(f"{name}: expected RECIPE:knob=value,knob=value")
-    if function.about.needs_labels and data.train.labels() is None:  # type: ignore[attr-defined]
+    if function.about.needs_labels and not data.train.labelled:  # type: ignore[attr-defined]
         raise BadInput(f"recipe {name} needs labels, but {data.name} has none")
     knobs = chosen_knobs(function, name, typed)
     handles, studied = handles_of(function, name, {k: v for k, v in given.items() if k in roles}, data, seed, trust_code)

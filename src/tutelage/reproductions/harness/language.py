@@ -1,26 +1,15 @@
-"""What is measured of a language model: how well it tells the next token, and how far it is from its teacher.
-
-Shapes: N samples, T positions, V vocabulary.
-"""
+"""What is measured of a language model: how well it tells the next token, and how far it is from its teacher."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
 
-import torch
-from torch import Tensor
-from torch.nn import functional as F
-
-from tutelage.evaluation import predict
+from tutelage.evaluation.language import measure_tokens, told
 from tutelage.language.free_running import answers, measure_own_text
 from tutelage.language.sampling import Sampling
-from tutelage.objectives.labels import IGNORED
 from tutelage.reproductions.harness.benches import ANSWER
 from tutelage.reproductions.harness.design import Made
-
-AT_ONCE = 16
-"""Samples whose probabilities are held in float64 at once."""
 
 
 def in_bits(made: Made) -> Mapping[str, float]:
@@ -29,8 +18,11 @@ def in_bits(made: Made) -> Mapping[str, float]:
     The means run over all tokens that have a label. forward is KL(teacher || student).
     """
     assert made.data.test is not None
-    teacher = None if made.teacher is None else predict(made.teacher, made.data.test).logits
-    return measured(made.shown.logits, made.shown.labels, teacher)
+    there = {"student": made.product} | ({} if made.teacher is None else {"teacher": made.teacher})
+    said = told(there, made.data.test, reference=None if made.teacher is None else "teacher")
+    found = measure_tokens(said["student"])
+    also = {} if made.teacher is None else {"forward kl": found["forward_kl"], "reverse kl": found["reverse_kl"]}
+    return {"bits": found["nll"] / math.log(2), "entropy": found["entropy"], **also}
 
 
 def freely(made: Made) -> Mapping[str, float]:
@@ -48,30 +40,3 @@ def freely(made: Made) -> Mapping[str, float]:
     found |= {f"own {name.replace('_', ' ')}": own[name] for name in ("forward_kl", "reverse_kl")}
     found["gap"] = own["forward_kl"] - found["forward kl"]
     return {**found, "sequence kl": own["sequence_kl"], "teacher bits": own["teacher_nll"] / math.log(2)}
-
-
-def measured(logits_NTV: Tensor, y_NT: Tensor | None, teacher_NTV: Tensor | None) -> dict[str, float]:
-    """The numbers of `in_bits` from logits and labels."""
-    assert y_NT is not None
-    sums: dict[str, float] = {}
-    for start in range(0, len(y_NT), AT_ONCE):
-        rows = slice(start, start + AT_ONCE)
-        kept = y_NT[rows] != IGNORED
-        log_q_KV = logits_NTV[rows][kept].double().log_softmax(-1)
-        found = {
-            "bits": F.nll_loss(log_q_KV, y_NT[rows][kept].long(), reduction="sum") / math.log(2),
-            "entropy": _cross(log_q_KV, log_q_KV),
-        }
-        if teacher_NTV is not None:
-            log_p_KV = teacher_NTV[rows][kept].double().log_softmax(-1)
-            found["forward kl"] = _cross(log_p_KV, log_q_KV) - _cross(log_p_KV, log_p_KV)
-            found["reverse kl"] = _cross(log_q_KV, log_p_KV) - found["entropy"]
-        for name, value in found.items():
-            sums[name] = sums.get(name, 0.0) + float(value)
-    count = int((y_NT != IGNORED).sum())
-    return {name: total / count for name, total in sums.items()}
-
-
-def _cross(log_of_KV: Tensor, log_under_KV: Tensor) -> Tensor:
-    """The cross entropy of one distribution under another, summed over rows."""
-    return -torch.where(log_of_KV == -torch.inf, 0.0, log_of_KV.exp() * log_under_KV).sum()
