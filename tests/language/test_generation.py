@@ -122,6 +122,15 @@ def test_what_a_model_names_as_its_ends_stops_it():
 
 
 @pytest.mark.parametrize("kind", [llama, ours])
+def test_tokens_that_mean_nothing_are_not_drawn(kind):
+    """Heads are padded to widths that compute fast; what is drawn there no tokenizer can read."""
+    model = made(kind)
+    free = torch.cat(generate(model, PROMPTS, SEEDS, Sampling(20)))
+    held = torch.cat(generate(model, PROMPTS, SEEDS, Sampling(20), vocabulary=V - 4))
+    assert int(free.max()) >= V - 4 > int(held.max())
+
+
+@pytest.mark.parametrize("kind", [llama, ours])
 def test_samples_have_the_models_distribution(kind):
     """Against all texts of two tokens, enumerated; a bias of the sampler is one of the method."""
     model = made(kind)

@@ -55,6 +55,7 @@ def answers(
     samples: int | None = None,
     prompt: int = 32,
     stop: Collection[int] = (),
+    vocabulary: int | None = None,
     seed: int = 0,
     at_once: int = 32,
     device: torch.device | str = "cpu",
@@ -68,6 +69,7 @@ def answers(
         samples: from so many of them, evenly chosen; None for all.
         prompt: tokens of running text that it is given.
         stop: tokens that end a response, besides those that the model names.
+        vocabulary: tokens that mean something, see `generate`.
         seed: of what is drawn.
         at_once: prompts at a time.
         device: where to compute.
@@ -90,7 +92,7 @@ def answers(
         own = prompts_in(source.batch(chosen[part]), prompt)
         seeds = [derive("answers", seed, id) for id in ids[part].tolist()]
         prompts += own
-        responses += generate(model, own, seeds, sampling, stop=stop)
+        responses += generate(model, own, seeds, sampling, stop=stop, vocabulary=vocabulary)
     return Answers(prompts, responses, ids)
 
 

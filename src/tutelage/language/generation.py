@@ -33,6 +33,7 @@ def generate(
     *,
     stop: Collection[int] = (),
     beyond: Literal["refuse", "cut"] = "refuse",
+    vocabulary: int | None = None,
     pad: int = 0,
 ) -> list[Tensor]:
     """Let a language model write on from prompts, in evaluation mode and without gradients.
@@ -46,6 +47,7 @@ def generate(
         sampling: how tokens are drawn, and how many at most.
         stop: tokens that end a response, which holds them as its last. Those that the model itself names are added.
         beyond: where a prompt and the new tokens are more than the model takes at once, they are refused, or the response is cut.
+        vocabulary: tokens that mean something, counted from 0; heads are often wider. None draws from all.
         pad: what stands where no token is; it is never looked at.
 
     Returns:
@@ -70,7 +72,7 @@ def generate(
 
     def choose(number: int, rows_B: Tensor, logits_BV: Tensor) -> tuple[Tensor, Tensor]:
         """The next token of some rows, and whether it is their last."""
-        shares_BV = probabilities(logits_BV, sampling)
+        shares_BV = probabilities(logits_BV[:, :vocabulary], sampling)
         if not shares_BV.sum(1).isfinite().all():
             raise NotFinite(f"{model.name} gave logits that are no finite numbers while it wrote")
         token_B = drawn(shares_BV, uniform_BR[rows_B, number])

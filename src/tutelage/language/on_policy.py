@@ -24,7 +24,13 @@ OF_SAMPLES = ("weight", "domain", "view")
 
 
 def own_text(
-    share: float = 1.0, sampling: Sampling = Sampling(), *, prompt: int = 32, stop: Collection[int] = (), labels: bool = True
+    share: float = 1.0,
+    sampling: Sampling = Sampling(),
+    *,
+    prompt: int = 32,
+    stop: Collection[int] = (),
+    vocabulary: int | None = None,
+    labels: bool = True,
 ) -> View:
     """A view that holds, at a share of the steps, what the student writes after the prompts of the samples, and else the samples.
 
@@ -37,6 +43,7 @@ def own_text(
         sampling: how the student writes.
         prompt: tokens of running text that it is given; dialogues bring their prompts.
         stop: tokens that end a response, besides those that the student names.
+        vocabulary: tokens that mean something, see `generate`.
         labels: whether what it wrote may count as labels, `y`; else y is -100 there, and only a teacher speaks on it.
 
     Raises:
@@ -49,7 +56,7 @@ def own_text(
         prompts = prompts_in(step.batch, prompt)  # also where they are not used, so that what cannot be shows at the first step
         if not on_policy(step.clock, share):
             return step.batch
-        responses = generate(student, prompts, _seeds(step), sampling, stop=stop, beyond="cut")
+        responses = generate(student, prompts, _seeds(step), sampling, stop=stop, vocabulary=vocabulary, beyond="cut")
         made = responses_as_batch(prompts, responses, step.batch["id"])
         if "attention_mask" not in step.batch:
             del made["attention_mask"]

@@ -47,6 +47,7 @@ class Written(Source):
         outputs: texts after each prompt, at least 1.
         at_once: prompts that it writes after at a time.
         stop: tokens that end a text, besides those that the teacher names.
+        vocabulary: tokens that mean something, see `generate`.
 
     Raises:
         BadInput: a number below 1, or samples without prompts.
@@ -62,13 +63,14 @@ class Written(Source):
         outputs: int = 1,
         at_once: int = 32,
         stop: Collection[int] = (),
+        vocabulary: int | None = None,
     ) -> None:
         for name, value in (("outputs", outputs), ("at_once", at_once)):
             if not isinstance(value, int) or value < 1:
                 raise BadInput(f"{name}={value!r}; expected at least 1")
         prompts_in(given.batch(torch.tensor([0])), prompt)
         self.teacher, self.given, self.sampling, self.prompt = teacher, given, sampling, prompt
-        self.outputs, self.at_once, self.stop = outputs, at_once, frozenset(stop)
+        self.outputs, self.at_once, self.stop, self.vocabulary = outputs, at_once, frozenset(stop), vocabulary
         self.name = f"{given.name} as {teacher.name} writes it"
         self.action = Action("write", self._write)
 
@@ -107,7 +109,7 @@ class Written(Source):
 
     def fingerprint(self) -> str:
         """Hash of the prompts' samples and of how texts are written after them; not of the teacher's weights."""
-        settings = [self.given.fingerprint(), self.sampling, self.prompt, self.outputs, sorted(self.stop)]
+        settings = [self.given.fingerprint(), self.sampling, self.prompt, self.outputs, sorted(self.stop), self.vocabulary]
         return hashlib.sha256(repr(settings).encode()).hexdigest()[:16]
 
     @functools.cached_property
@@ -160,8 +162,9 @@ class Written(Source):
         prompts = [prompt.to(run.device) for prompt in self._prompts(positions)]
         ids = self.given.ids()[positions % len(self.given)].tolist()
         seeds = [derive("written", run.seed, id, place // len(self.given)) for id, place in zip(ids, positions.tolist(), strict=True)]
+        options: Any = {"stop": self.stop, "vocabulary": self.vocabulary, "beyond": "cut"}
         with run.autocast():
-            texts = [text.cpu() for text in generate(self.teacher, prompts, seeds, self.sampling, stop=self.stop, beyond="cut")]
+            texts = [text.cpu() for text in generate(self.teacher, prompts, seeds, self.sampling, **options)]
         ends = torch.tensor(sorted(self.stop | stops_of(self.teacher)), dtype=torch.int64)
         made = {
             "tokens": torch.cat(texts).int(),

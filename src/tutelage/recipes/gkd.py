@@ -88,7 +88,7 @@ def gkd(
     loss = next_token_loss("gkd", data, divergence, temperature=temperature, beta=beta, alpha=alpha, reduction=reduction)
     sampling = Sampling(tokens, sampling_temperature, top_k, top_p)
     stop = data.train.stop if isinstance(data.train, Lessons) else ()
-    view = own_text(on_policy, sampling, prompt=prompt, stop=stop, labels=False)
+    view = own_text(on_policy, sampling, prompt=prompt, stop=stop, vocabulary=data.prepared.get("vocabulary"), labels=False)
     if on_policy == 0:
         return Plan([Stage("distil", Learner(student, loss, teacher), fit, data.train)], student)
     if alpha == 0:

@@ -79,6 +79,7 @@ def seqkd(
         raise BadInput(f"seqkd: the teacher ({teacher.name}) cannot write; expected one model, neither a cache nor several together")
     sampling = Sampling(tokens, temperature, top_k, top_p)
     stop = data.train.stop if isinstance(data.train, Lessons) else ()
-    written = Written(writers[0], data.train, sampling, prompt=prompt, outputs=outputs, at_once=at_once, stop=stop)
+    words = data.prepared.get("vocabulary")
+    written = Written(writers[0], data.train, sampling, prompt=prompt, outputs=outputs, at_once=at_once, stop=stop, vocabulary=words)
     loss = 1.0 * CrossEntropy(over=reduction)
     return Plan([written.action, Stage("distil", Learner(student, loss), fit, written, parts=[Tidy(written)])], student)
