@@ -31,14 +31,19 @@ def test_a_block_times_every_stage_and_counts_no_more(name):
     """A stage that is left out would make a method of several look as cheap as its cheapest."""
     plan, watches = recipes.shortened(recipes.plan_of(name), 2)
     recipes.train(plan)
-    assert list(watches) == [stage.name for stage in plan.parts]
+    assert list(watches) == [stage.name for stage in plan.stages]
     assert [len(watch.marks) for watch in watches.values()] == [2] * len(recipes.updates(name))
 
 
 def test_a_whole_training_is_all_updates_of_all_stages(monkeypatch):
     """Born-again trains three students where hinton-kd trains one; a stage is weighted by its updates, not counted as one of two."""
-    monkeypatch.setattr(recipes, "block", lambda name, steps, warm: [1.0, 3.0] if name == "fitnets" else [2.0] * len(recipes.updates(name)))
-    monkeypatch.setattr(recipes, "memory", lambda name: 300 if name == "fitnets" else 200)
+
+    def block(name, steps, warm, text):
+        each = [1.0, 3.0] if name == "fitnets" else [2.0] * len(recipes.updates(name, text))
+        return each, 12.0 if name == "seqkd" else 0.0
+
+    monkeypatch.setattr(recipes, "block", block)
+    monkeypatch.setattr(recipes, "memory", lambda name, text: 300 if name == "fitnets" else 200)
     rows = {(row["recipe"], row["of"]): row for row in recipes.rows(rounds=2)}
     assert len(rows) == 3 * len(OTHERS)
     assert rows["born-again", "update"]["ratio"]["median"] == 1.0
@@ -46,7 +51,21 @@ def test_a_whole_training_is_all_updates_of_all_stages(monkeypatch):
     assert rows["fitnets", "update"]["ratio"]["median"] == pytest.approx((10 * 1 + 30 * 3) / 40 / 2)
     assert rows["fitnets", "training"]["ratio"]["median"] == pytest.approx((10 * 1 + 30 * 3) / 30 / 2, abs=1e-4)
     assert rows["fitnets", "memory"]["ratio"]["median"] == 1.5
+    # what is written once counts in the whole, not in an update; and text is held against text
+    count = recipes.updates("hinton-kd", True)[0]
+    assert rows["seqkd", "update"]["ratio"]["median"] == 1.0
+    assert rows["seqkd", "training"]["reference_updates"] == count
+    own = recipes.updates("seqkd")[0]
+    assert rows["seqkd", "training"]["ratio"]["median"] == pytest.approx((2 * own + 12) / (2 * count), abs=1e-4)
     assert (rows["fitnets", "training"]["updates"], rows["fitnets", "training"]["reference_updates"]) == (320, 240)
+
+
+def test_an_action_is_timed_apart_from_updates():
+    """Else a teacher that writes for hours would cost nothing."""
+    updates, acting = recipes.block("seqkd", steps=2, warm=1)
+    assert len(updates) == 1
+    assert acting > 0
+    assert recipes.block("gkd", steps=1, warm=1)[1] == 0
 
 
 def test_peak_memory_is_what_lives_at_once():

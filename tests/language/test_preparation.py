@@ -100,6 +100,15 @@ def test_tables_of_text_become_lessons():
     assert data.validation is None
 
 
+@pytest.mark.parametrize(("template", "ends"), [(tiny.CHATML, [tiny.END]), (tiny.MARKED, [tiny.END]), (tiny.INSTRUCT, [])])
+def test_lessons_know_which_tokens_end_their_answers(template, ends):
+    """Whoever writes answers must stop where those of the data do; the control tokens of questions end none."""
+    tokenizer = tiny.letters(template)
+    data = lessons(CHATS, tokenizer)
+    assert data.train.stop == {tokenizer.convert_tokens_to_ids(t) for t in (*ends, tiny.EOS)}
+    assert lessons(TEXTS, tokenizer).train.stop == {tokenizer.eos_token_id}
+
+
 def test_tokens_that_the_model_does_not_know_are_refused():
     tokenizer = tiny.letters()
     end = tokenizer.convert_tokens_to_ids(tiny.END)

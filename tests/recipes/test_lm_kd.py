@@ -10,8 +10,9 @@ from small_texts import BATCH, FIT, SIZE, columns, descend, go, mean, net, sharp
 from tutelage import Frozen, Model
 from tutelage.data import Data, Order, Table
 from tutelage.errors import BadInput
+from tutelage.language.next_token import TERMS
 from tutelage.recipes.hinton_kd import hinton_kd
-from tutelage.recipes.lm_kd import TERMS, lm_kd
+from tutelage.recipes.lm_kd import lm_kd
 
 
 def divergences(p, q, beta=0.3, skew=0.2):

@@ -8,7 +8,7 @@ split.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -67,6 +67,7 @@ class Lessons(Source):
         name: how tables call it.
         first: number of the first window.
         counts: what is to be said of how the documents were made, each with how many it is true of.
+        stop: the tokens that end answers, for whoever lets a model write some.
 
     Raises:
         BadInput: a length below 2, another choice than those named, or nothing that is to be learnt.
@@ -84,10 +85,11 @@ class Lessons(Source):
         name: str = "data",
         first: int = 0,
         counts: Mapping[str, int] | None = None,
+        stop: Collection[int] = (),
     ) -> None:
         check_layout(length, packing, padding, cut)
         self.length, self.packing, self.padding, self.cut, self.pad, self.name = length, packing, padding, cut, pad, name
-        self.counts, self.read = dict(counts or {}), len(texts)
+        self.counts, self.read, self.stop = dict(counts or {}), len(texts), frozenset(stop)
         ends = np.cumsum([len(text.ids) for text in texts], dtype=np.int64)
         self._tokens = torch.from_numpy(np.concatenate([text.ids for text in texts] or [np.empty(0, np.int32)]))
         self._follows = torch.from_numpy(np.concatenate([_shifted(text) for text in texts] or [np.empty(0, np.int32)]))

@@ -66,10 +66,10 @@ def lessons(
         if source is None:
             continue
         said = as_dialogues(source)
-        texts, counts = _texts(said, encoder, quiet)
+        texts, counts, stop = _texts(said, encoder, quiet)
         if split == "train":
             counts = Counter({f"rows dropped, since each {lack}": n for lack, n in said.dropped.items()}) + counts
-        made[split] = Lessons(texts, **layout, name=said.name, first=first, counts=counts)
+        made[split] = Lessons(texts, **layout, name=said.name, first=first, counts=counts, stop=stop)
         _known(made[split], vocabulary)
         first += len(made[split]) if packing != "none" else 0  # no two windows of all splits have one number
     prepared = {"kind": "lessons", "length": length, "packing": packing, "learn": learn, "template": template, "control": control}
@@ -85,9 +85,13 @@ def remarks_on(data: Data) -> list[str]:
     return [*(f"{data.name}: {what}: {count:,}" for what, count in counts.items()), *(r for source in made for r in source.remarks())]
 
 
-def _texts(source: Dialogues, encoder: Encoder, quiet: bool) -> tuple[list[Text], Counter[str]]:
-    """The tokens of each dialogue, and what is to be said of how they were made."""
+def _texts(source: Dialogues, encoder: Encoder, quiet: bool) -> tuple[list[Text], Counter[str], set[int]]:
+    """The tokens of each dialogue, what is to be said of how they were made, and the tokens that end answers: that of the sequence, and
+    the control tokens that stand at the end of what is learnt.
+    """
     script, counts = encoder.script, Counter[str]()
+    control = {script.tokenizer.convert_tokens_to_ids(name) for name in script.named}
+    stop = {script.tokenizer.eos_token_id} - {None}
     dialogues, ids = source.dialogues, source.ids().tolist()
     encoded = tracked(encoder.encoded(dialogues, source.name), len(dialogues), f"splitting {source.name} into tokens", not quiet)
     made: list[Text] = []
@@ -96,13 +100,14 @@ def _texts(source: Dialogues, encoder: Encoder, quiet: bool) -> tuple[list[Text]
     read = "plain text (control=tokens reads them as tokens)" if script.control == "text" else "tokens"
     for dialogue, id, (tokens, learnt, ends) in zip(dialogues, ids, encoded, strict=True):
         made.append(Text(tokens, learnt, id, running=dialogue.kind == "text"))
+        stop |= {int(t) for t in tokens[learnt][-1:]} & control
         if dialogue.kind == "pair" and script.template == OWN:
             counts[f"prompts {how}"] += 1
         if script.names_control(dialogue):
             counts[f"dialogues that hold names of control tokens, read as {read}"] += 1
         if not ends:
             counts["dialogues whose last answer no control token ends, so that a student may not learn to stop"] += 1
-    return made, counts
+    return made, counts, stop
 
 
 def _known(made: Lessons, vocabulary: int | None) -> None:

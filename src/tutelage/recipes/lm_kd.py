@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from tutelage.data import Data
-from tutelage.errors import BadInput
-from tutelage.objectives import CrossEntropy, Distance, Match, Objective, jensen_shannon, skew_kl, soft_targets
+from tutelage.language.next_token import next_token_loss
 from tutelage.recipes import Paper, recipe
 from tutelage.signals import Model
 from tutelage.teachers import Teacher
@@ -20,9 +19,6 @@ PAPER = Paper(
     claim="Instruction following, GPT-2 XL and others to small students: skew KLs serve better than KL, reverse KL and JSD; with its own "
     "way of sampling from the student up to 4.3 times as fast as other recent methods.",
 )
-
-TERMS = {"forward": "forward-kl", "reverse": "reverse-kl", "jsd": "jsd", "skew": "skew-kl", "skew-reverse": "skew-reverse-kl"}
-"""What each divergence is called among the terms."""
 
 
 @recipe(paper=PAPER, matches="logits", language=True, tune={"temperature": (1.0, 4.0, "log"), "alpha": (0.5, 1.0)})
@@ -66,33 +62,8 @@ def lm_kd(
     Default: forward, temperature 1 and no labels are what work on language models calls supervised distillation; beta is the middle, skew
         DistiLLM's. Reverse and jsd are slow from first weights: train a student on the text first.
     Relations: forward is `hinton-kd` with another default. The divergences: Agarwal et al., "On-Policy Distillation of Language Models",
-        2024, for the first three; of DistiLLM this has the losses, not the sampling from the student. `taid` moves its target instead.
+        2024, for the first three; of DistiLLM this has the losses, not the sampling from the student. `gkd` adds text that the student
+        wrote; `taid` moves its target instead.
     """
-    if not 0 <= alpha <= 1:
-        raise BadInput(f"lm-kd: alpha={alpha}; expected a share in [0, 1]")
-    if alpha < 1 and not data.train.labelled:
-        raise BadInput(f"lm-kd: {data.name} has no labels, which the share 1 - alpha of the loss needs; give alpha=1")
-    by = _distance(divergence, temperature, beta, skew)
-    match = Match("logits", by=by, name=TERMS[divergence], over=reduction)
-    loss: Objective
-    if alpha == 0:
-        loss = 1.0 * CrossEntropy(over=reduction)
-    elif alpha == 1:
-        loss = 1.0 * match
-    else:
-        loss = (1 - alpha) * CrossEntropy(over=reduction) + alpha * match
+    loss = next_token_loss("lm-kd", data, divergence, temperature=temperature, beta=beta, skew=skew, alpha=alpha, reduction=reduction)
     return Plan([Stage("distil", Learner(student, loss, teacher), fit, data.train)], student)
-
-
-def _distance(divergence: str, temperature: float, beta: float, skew: float) -> Distance:
-    if divergence == "forward":
-        return soft_targets(temperature)
-    if divergence == "reverse":
-        return soft_targets(temperature, "reverse")
-    if divergence == "jsd":
-        return jensen_shannon(beta, temperature)
-    if divergence == "skew":
-        return skew_kl(skew, "forward", temperature)
-    if divergence == "skew-reverse":
-        return skew_kl(skew, "reverse", temperature)
-    raise BadInput(f"lm-kd: divergence={divergence!r}; expected {', '.join(TERMS)}")

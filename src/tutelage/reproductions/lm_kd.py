@@ -10,6 +10,7 @@ TEACHER, STUDENT = "gpt:width=128,depth=4", "gpt:width=48,depth=2"
 CARE = {"batch_size": 16, "clip": 1.0}
 """A batch is 2,048 bytes."""
 LENGTH = {"fit": {"steps": 400, "lr": 3e-3, "warmup": 0.075, **CARE}}
+WARM = Arm("the student on the text", STUDENT, "alone", knobs={"fit": {"steps": 500, "lr": 3e-3, "warmup": 0.06, **CARE}})
 TRAINED = Arm("the teacher", TEACHER, "alone", knobs={"fit": {"steps": 1_250, "lr": 2e-3, "warmup": 0.025, **CARE}}, seed=0)
 
 
@@ -28,7 +29,7 @@ REPRODUCTION = Reproduction(
     measured=in_bits,
     fixtures={
         "teacher": TRAINED,
-        "warm": Arm("the student on the text", STUDENT, "alone", knobs={"fit": {"steps": 500, "lr": 3e-3, "warmup": 0.06, **CARE}}),
+        "warm": WARM,
     },
     arms={
         "teacher": Arm("the teacher as it is", fixture="teacher"),

@@ -32,8 +32,13 @@ class Action:
         self._result: Values | None = None
 
     @property
+    def done(self) -> bool:
+        """Whether the result is there."""
+        return self._result is not None
+
+    @property
     def result(self) -> Values:
-        """What it gave, for stages after it that read it when they open: ``Stage(data=lambda: chosen(action.result))``."""
+        """What it gave; for stages after it, such as `Stage(data=lambda: chosen(action.result))`."""
         if self._result is None:
             raise BadInput(
                 f"the result of the action {self.name!r} was asked for before it was done; a stage after it may read it when it opens"

@@ -14,7 +14,7 @@ from tutelage.jobs.sources import data_from
 
 PAIR = {"teacher": "cnn:width=2,depth=2", "student": "cnn:width=2,depth=2"}
 ALL = ["alone", "born-again", "fitnets", "hinton-kd", "ps-kd"]
-LANGUAGE = ["lm-kd", "taid"]
+LANGUAGE = ["gkd", "lm-kd", "seqkd", "taid"]
 
 
 def who(recipes, given=PAIR, data=None):
@@ -60,7 +60,7 @@ def test_all_that_are_listed_take_part_where_all_is_there():
     assert reasons == dict.fromkeys(LANGUAGE, "it is meant for language models; name it to compare it on these data")
     assert who(["taid"])[0] == ["taid", "alone"]
     text = data_from("stdlib-bytes:held_out=64")
-    assert {"lm-kd", "taid"} <= set(who(None, {"teacher": "gpt:width=8,heads=2", "student": "gpt:width=8,heads=2"}, text)[0])
+    assert set(LANGUAGE) <= set(who(None, {"teacher": "gpt:width=8,heads=2", "student": "gpt:width=8,heads=2"}, text)[0])
 
 
 def test_without_a_teacher_those_that_need_one_are_left_out_with_the_reason():

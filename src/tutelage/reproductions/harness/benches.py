@@ -5,17 +5,24 @@ from __future__ import annotations
 import functools
 
 import torch
+from torch import Tensor
 from torch.nn import functional as F
 
 from tutelage.data import Data, Table, stdlib_bytes
 from tutelage.data.fashion_mnist import CLASSES, fashion_mnist
 from tutelage.data.joined import Joined
 from tutelage.errors import BadInput
+from tutelage.objectives.labels import IGNORED
 from tutelage.randomness import generator
+from tutelage.signals import Batch
 
 VALIDATION = 5_000
 WINDOWS = 192
 """Of held-out files that language models are measured on: 24,576 bytes."""
+PROMPT, ANSWER = 32, 33
+"""Bytes of a window that are given, and that follow and count; all but the last are 64 positions."""
+ANSWERS = 384
+"""Windows with prompts that are measured: 12,672 bytes that count."""
 
 
 def fm14(seed: int, train: int) -> Data:
@@ -80,3 +87,42 @@ def python_sources(seed: int) -> Data:
 def _python_sources() -> Data:
     data = stdlib_bytes(held_out=WINDOWS)
     return Data(data.train, None, data.test, data.classes, data.name, data.prepared)
+
+
+class Prompted(Table):
+    """Windows of bytes whose first part is a prompt: what counts are the bytes after it. Its column `window` is uint8 (N, T + 1)."""
+
+    def batch(self, positions: Tensor, *, seed: int = 0, views: Tensor | None = None) -> Batch:
+        """Read windows."""
+        read_BT = self.columns["window"][positions].long()  # type: ignore[call-overload]
+        counts_BT = (torch.arange(read_BT.shape[1] - 1) >= PROMPT - 1).expand(len(positions), -1)
+        y_BT = read_BT[:, 1:].masked_fill(~counts_BT, IGNORED)
+        return {"input_ids": read_BT[:, :-1].contiguous(), "y": y_BT, "mask": counts_BT.clone(), "id": self.ids()[positions]}
+
+    def labels(self) -> Tensor:
+        """The byte after each that counts, (N, T)."""
+        return self.batch(torch.arange(len(self)))["y"]
+
+    def varies(self) -> bool:
+        """Nothing is drawn."""
+        return False
+
+
+def python_prompts(seed: int, samples: int | None = None) -> Data:
+    """Windows of Python's standard library, split by file: 32 bytes are given, and the 33 after them count. The same for all seeds.
+
+    Args:
+        seed: not used.
+        samples: so many windows to study; None for all.
+
+    Raises:
+        MissingFile: this Python has no sources.
+    """
+    return _python_prompts(samples)
+
+
+@functools.cache
+def _python_prompts(samples: int | None) -> Data:
+    data = stdlib_bytes(PROMPT + ANSWER - 1, samples, held_out=ANSWERS)
+    train, test = (Prompted(split.columns, split.name) for split in (data.train, data.test) if isinstance(split, Table))
+    return Data(train, None, test, data.classes, data.name, data.prepared)

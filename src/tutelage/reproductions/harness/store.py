@@ -21,10 +21,10 @@ from tutelage.evaluation import size_of
 from tutelage.signals import Model
 from tutelage.training.checkpoint import write_text_atomically
 
-ROOMS = ("data", "objectives", "recipes", "reproductions/harness", "signals", "students", "teachers", "training")
+ROOMS = ("data", "language", "objectives", "recipes", "reproductions/harness", "signals", "students", "teachers", "training")
 """Whose code decides on numbers; with how they are measured, and the files that lie beside the rooms. A claim's own file is left out: it
 counts for that claim alone."""
-MEASURES = "evaluation/classification.py"
+MEASURES = ("evaluation/classification.py", "evaluation/language.py")
 
 
 def cache() -> Path:
@@ -44,7 +44,7 @@ def key(*parts: Any) -> str:
 def code() -> str:
     """A hash of the code that decides on numbers, and of torch's version."""
     root = Path(tutelage.__file__).parent
-    files = [*root.glob("*.py"), root / MEASURES, *(f for room in ROOMS for f in (root / room).rglob("*.py"))]
+    files = [*root.glob("*.py"), *(root / file for file in MEASURES), *(f for room in ROOMS for f in (root / room).rglob("*.py"))]
     digest = hashlib.blake2b(torch.__version__.encode(), digest_size=8)
     for file in sorted(files):
         digest.update(str(file.relative_to(root)).encode() + b"\0" + file.read_bytes())
