@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import sys
 import sysconfig
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -39,6 +40,10 @@ class Windows(Table):
         read_BT = self.columns["window"][positions].long()  # type: ignore[call-overload]
         x_BT, y_BT = read_BT[:, :-1].contiguous(), read_BT[:, 1:].contiguous()
         return {"input_ids": x_BT, "y": y_BT, "mask": torch.ones_like(y_BT, dtype=torch.bool), "id": self.ids()[positions]}
+
+    def text(self, tokens: Sequence[int]) -> str:
+        """Tokens as text; what is no character is a replacement character."""
+        return bytes(tokens).decode("utf8", "replace")
 
     def labels(self) -> Tensor:
         """The byte after each, (N, T); in as few bytes as can hold -100, too."""

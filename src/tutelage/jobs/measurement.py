@@ -17,6 +17,7 @@ from tutelage.evaluation import Predictions, class_counts, costs, difference, di
 from tutelage.evaluation.cost import BATCHES
 from tutelage.evaluation.language import Told, is_language, measure_tokens, reliability_of_tokens, token_difference, tokens_of, told
 from tutelage.jobs.cached import Handle, answering, counted_before
+from tutelage.jobs.own_text import own_text
 from tutelage.randomness import generator
 from tutelage.signals import Model
 from tutelage.teachers import Cached, Ensemble, Teacher
@@ -118,7 +119,8 @@ def findings_of(
         `measure`, `size_of` and `costs` give, with `model` and `updates`, of an ensemble its `members` and `mean`; `taught_minus_alone`
         (see `difference`) and `per_class` (recalls) where there are labels; `timing`; `kept`, how many predictions are kept, None where
         logits are not one row a sample.
-        Of language data also `tokens`, how many were predicted, and `reliability`, bins by model; `taught_minus_alone` is in nats a token.
+        Of language data also `tokens`, how many were predicted, `reliability`, bins by model, and `own_text`, what the models write
+        themselves; `taught_minus_alone` is in nats a token.
     """
     split, source = last_split(data)
     ended = {key: plans[label] for label, key in (("baseline", "alone"), ("student", "student")) if label in plans}
@@ -155,6 +157,9 @@ def findings_of(
         if "alone" in shown:
             report["taught_minus_alone"] = token_difference(shown["student"], shown["alone"], seed=about["seed"])
         report["reliability"] = {name: reliability_of_tokens(each) for name, each in shown.items()}
+        report["own_text"], own = own_text(models, source, data, about["seed"], device, judge=taught_by)
+        for name, found in own.items():
+            report[name] |= found
         return Findings({**report, "timing": timing, "kept": None})
     gap = difference(shown["student"], shown["alone"]) if "alone" in shown else None
     if gap is not None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tutelage.data import Data
-from tutelage.errors import BadInput, TutelageError
+from tutelage.errors import BadInput
 from tutelage.jobs import folder, specs
 from tutelage.jobs.cached import Handle, is_cache
 from tutelage.jobs.sources import LOCATED
@@ -115,19 +115,3 @@ def check_tokens(handles: Mapping[str, Handle], data: Data) -> list[str]:
 def _bare(handle: Handle) -> bool:
     """Whether it is a net without a tokenizer, which was made for the tokens of the data."""
     return isinstance(handle, Model) and not isinstance(handle.preprocessing, Reading)
-
-
-def tokenizer_for(data: Data, handles: Mapping[str, Any]) -> Any:
-    """The tokenizer that can read the data's tokens back; None where there is none."""
-    for each in handles.values():
-        if isinstance(each, Model) and isinstance(each.preprocessing, Reading):
-            return each.preprocessing.tokenizer
-    place = data.prepared.get("tokenizer")
-    if isinstance(place, str):
-        from tutelage.students.hf import tokenizer_of
-
-        try:
-            return tokenizer_of(place)
-        except TutelageError:
-            return None
-    return None

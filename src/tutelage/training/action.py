@@ -38,7 +38,7 @@ class Action:
 
     @property
     def result(self) -> Values:
-        """What it gave; for stages after it, such as `Stage(data=lambda: chosen(action.result))`."""
+        """What it gave, for stages after it that read it when they open: ``Stage(data=lambda: chosen(action.result))``."""
         if self._result is None:
             raise BadInput(
                 f"the result of the action {self.name!r} was asked for before it was done; a stage after it may read it when it opens"
