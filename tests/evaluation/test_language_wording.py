@@ -116,11 +116,20 @@ def test_the_page_of_language_models_has_their_numbers_and_none_of_classes():
         reliability=dict.fromkeys(("teacher", "alone", "student"), bins),
         kept=None,
         paper=None,
+        own_text={
+            "prompts": 16,
+            "tokens": 48,
+            "temperature": 1.0,
+            "samples": [{"id": 7, "prompt": "if a <b>", "responses": {"teacher": "<script>alert(1)</script>", "student": "and so on"}}],
+        },
     )
     page = render(Contents(given, journals={"alone": journal, "student": journal}, environment=ENVIRONMENT))
     read = Reader(page)
     for word in (
         "8,192 tokens of test",
+        "if a <b>",
+        "<script>alert(1)</script>",
+        "over 16 texts",
         "Perplexity",
         "Nats a token",
         "Reverse KL",
@@ -133,3 +142,4 @@ def test_the_page_of_language_models_has_their_numbers_and_none_of_classes():
     for word in ("Accuracy", "Macro F1", "class", "Confusion", "batch of 64"):
         assert word not in read.text, word
     assert {a[1:] for a in read.addresses if a.startswith("#")} <= set(read.ids)
+    assert read.tags["script"] == read.tags["b"] == 0
