@@ -163,6 +163,16 @@ def test_modes_and_random_states_are_as_before():
     assert all(p.requires_grad and p.grad is None for p in model.module.parameters())
 
 
+def test_what_is_trained_after_it_in_half_precision_gets_its_gradients():
+    """Weights that were cast without a gradient are kept for the next pass, which would then train nothing."""
+    model = Model(ours, seed=1)
+    with torch.autocast("cpu", torch.bfloat16):
+        generate(model, PROMPTS, SEEDS, Sampling(3))
+        model.module(torch.arange(8)[None]).float().square().mean().backward()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for n, p in model.module.named_parameters() if n.endswith("mlp.0.weight"))
+    assert model.module.head.weight.grad.abs().sum() > 0
+
+
 def test_a_model_that_fails_is_left_as_it_was():
     model = Model(ours, seed=1)
     model.module.train()
