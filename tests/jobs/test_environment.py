@@ -81,6 +81,8 @@ def test_without_git_or_a_repository_or_time_there_is_no_state_and_no_error(tmp_
         (["--knobs", "{token: ab, size: 3}"], ["--knobs", "{token: ***, size: 3}"]),
         (["--data", "s3://me:pass@host/x", "https://host/a@b"], ["--data", "s3://***@host/x", "https://host/a@b"]),
         (["--tokenizer", "bert", "--tokenizer=bert"], None),
+        (["--tokens", "64", "--tokens=64", "--recipe", "gkd:tokens=64,prompt=8"], None),
+        (["--tokens_file", "a"], ["--tokens_file", "***"]),
     ],
 )
 def test_what_looks_like_a_secret_is_taken_out_of_the_command_line(words, shown):

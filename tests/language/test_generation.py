@@ -163,6 +163,42 @@ def test_modes_and_random_states_are_as_before():
     assert all(p.requires_grad and p.grad is None for p in model.module.parameters())
 
 
+def test_a_model_that_draws_by_itself_draws_the_same_and_leaves_the_rest():
+    """Noise that is on in evaluation, too, must not be that of the training."""
+
+    class Noisy(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.scale = torch.nn.Parameter(torch.ones(()))
+
+        def forward(self, input_ids):
+            return self.scale * torch.randn(*input_ids.shape, V)
+
+    state = torch.get_rng_state()
+    first, second = (generate(Model(Noisy()), PROMPTS, SEEDS, Sampling(5)) for _ in range(2))
+    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("kind", [llama, ours])
+def test_no_pass_is_made_when_all_have_ended(kind):
+    """Most answers are far shorter than their limit."""
+    model, passes = made(kind), []
+    model.module.register_forward_hook(lambda *_: passes.append(1))
+    found = generate(model, PROMPTS, SEEDS, Sampling(20), stop=range(3, V))
+    assert len(passes) == max(map(len, found)) < 20
+
+
+def test_what_is_trained_after_it_in_half_precision_gets_its_gradients():
+    """Weights that were cast without a gradient are kept for the next pass, which would then train nothing."""
+    model = Model(ours, seed=1)
+    with torch.autocast("cpu", torch.bfloat16):
+        generate(model, PROMPTS, SEEDS, Sampling(3))
+        model.module(torch.arange(8)[None]).float().square().mean().backward()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for n, p in model.module.named_parameters() if n.endswith("mlp.0.weight"))
+    assert model.module.head.weight.grad.abs().sum() > 0
+
+
 def test_a_model_that_fails_is_left_as_it_was():
     model = Model(ours, seed=1)
     model.module.train()

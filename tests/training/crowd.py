@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from shard_folders import write
-from tutelage.data import Table
+from tutelage.data import Data, Table
 from tutelage.errors import TutelageError
 from tutelage.objectives import (
     CrossEntropy,
@@ -30,9 +30,12 @@ from tutelage.objectives import (
     soft_targets,
 )
 from tutelage.randomness import seeded
+from tutelage.recipes.gkd import gkd
+from tutelage.recipes.seqkd import seqkd
 from tutelage.signals import Model
 from tutelage.signals.cache import KeptLogits, KeptSplit, KeptTap
 from tutelage.state import Controller, Stateful
+from tutelage.students import gpt
 from tutelage.teachers import Cached, Frozen, PastSelf
 from tutelage.training import Fit, Learner, Plan, Run, RunOptions, Stage, train
 
@@ -169,8 +172,22 @@ def past():
     return plan, RunOptions(device="cpu", quiet=True, log_every=1, share_every=0), watcher
 
 
+def writing(recipe, **knobs):
+    """A small language model on text that it, or its teacher, writes."""
+    ids = torch.randint(0, 11, (13, 7), generator=torch.Generator().manual_seed(6))
+    columns = {"input_ids": ids[:, :-1].contiguous(), "y": ids[:, 1:].contiguous(), "mask": torch.ones(13, 6, dtype=torch.bool)}
+    teacher, student = (Model(lambda: gpt(classes=11, width=8, depth=1, heads=2, context=6), seed=s) for s in (3, 1))
+    fit = Fit(steps=5, batch_size=5, optimizer="sgd", lr=0.5)
+    plan = recipe(Frozen(teacher), student, Data(Table(columns), classes=tuple("abcdefghijk")), prompt=2, tokens=4, fit=fit, **knobs)
+    watcher = Watcher([student], [])
+    plan = plan.map(lambda stage: replace(stage, parts=[*stage.parts, watcher]))
+    return plan, RunOptions(device="cpu", quiet=True, log_every=1, share_every=0), watcher
+
+
 CASES = {
     "past": past,
+    "gkd": lambda: writing(gkd, on_policy=0.6),
+    "seqkd": lambda: writing(seqkd, at_once=4),
     "tokens": lambda: tokens(8, None),
     "uneven": lambda: tokens(7, None),
     "uneven-micro": lambda: tokens(7, 2),

@@ -37,7 +37,20 @@ def train_in_two(folder: Path, cases: list[str]) -> None:
 def two(tmp_path_factory):
     """What each of two processes saw of each case."""
     folder = tmp_path_factory.mktemp("two")
-    cases = ["past", "tokens", "uneven", "uneven-micro", "cached", "turns", "together", "dropout", "stopped", "stopped-again"]
+    cases = [
+        "past",
+        "gkd",
+        "seqkd",
+        "tokens",
+        "uneven",
+        "uneven-micro",
+        "cached",
+        "turns",
+        "together",
+        "dropout",
+        "stopped",
+        "stopped-again",
+    ]
     train_in_two(folder, cases)
     seen = {p.stem: torch.load(p, weights_only=True) for p in folder.glob("*.pt")}
     return folder, {case: [seen[f"{case}-rank{rank}"] for rank in (0, 1)] for case in crowd["CASES"]}
@@ -74,6 +87,17 @@ def test_the_past_self_of_two_processes_is_that_of_one(two, tmp_path):
     assert len({line["terms"]["past"] for line in lines(tmp_path, "past")}) == 12
     first, second = two[1]["past"]
     assert same_bits(first["weights"], second["weights"])
+
+
+@pytest.mark.parametrize("case", ["gkd", "seqkd"])
+def test_what_is_written_does_not_depend_on_how_many_processes_write(two, case, tmp_path):
+    """A sample gets what it would get alone, wherever it is written; and a teacher's text is written once, by all of them together."""
+    one = crowd["go"](case, tmp_path)
+    assert_same_curves(lines(tmp_path, case), lines(two[0], case))
+    first, second = two[1][case]
+    assert same_bits(first["weights"], second["weights"])
+    for name, weight in one["weights"][-1].items():
+        torch.testing.assert_close(weight, first["weights"][-1][name], **CLOSE)
 
 
 @pytest.mark.parametrize("case", ["tokens", "uneven", "turns", "together"])

@@ -26,8 +26,8 @@ ALWAYS = ("accelerate", "safetensors", "numpy", "sklearn")
 WHEN_IMPORTED = ("torchvision", "torchmetrics", "transformers", "tokenizers", "datasets", "timm", "pandas", "pyarrow", "PIL", "scipy")
 
 HIDDEN = "***"
-_TELLING = r"(?:token(?!i[sz])|key|secret|passw)"
-"""What a name must hold for its value to be hidden; a tokenizer is none."""
+_TELLING = r"(?:token(?!i[sz]|s\b)|key|secret|passw)"
+"""What a name must hold for its value to be hidden; a tokenizer is none, nor is a number of tokens."""
 _NAME = re.compile(_TELLING, re.IGNORECASE)
 _INSIDE = re.compile(rf"([\w.-]*{_TELLING}\w*)(\s*=\s*|[\"']\s*:\s*|:\s+)(\"[^\"]*\"|'[^']*'|[^,;&\s}}\]]+)", re.IGNORECASE)
 _LOGIN = re.compile(r"(\w://)[^/\s]+@")  # to the last @: a password may hold others
