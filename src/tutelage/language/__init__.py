@@ -11,11 +11,12 @@ from tutelage.language.packing import Packing, packed
 from tutelage.language.preparation import lessons, remarks_on
 from tutelage.language.rows import Dialogue, Missing
 from tutelage.language.sampling import Sampling
-from tutelage.language.server import Server, ask
+from tutelage.language.server import Answer, Server, ask
 from tutelage.language.vocabulary import Vocabulary, reconciled
 
 __all__ = [
     "LINES",
+    "Answer",
     "Answers",
     "Control",
     "Cut",
