@@ -11,17 +11,26 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from tutelage.errors import BadInput
+from tutelage.randomness import seeded
 from tutelage.signals.deferred import DeferredLogits
 from tutelage.signals.observe import marked
+from tutelage.signals.signals import Batch
+from tutelage.signals.taps import LOGITS
+
+if TYPE_CHECKING:
+    from tutelage.signals.model import Model
 
 NAMES = ("lm_head", "head", "embed_out", "output")
 """What heads are called in models that do not say which layer it is."""
+
+LARGE = 8192
+"""Size of a vocabulary from which on logits are worth deferring."""
 
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4}
 """How far the logits may be from what the head is found to make, as a share of the largest one; in half precision 0.05."""
@@ -114,11 +123,13 @@ class Head:
         Raises:
             BadInput: the head was not asked with positions, or something unknown is done with its logits.
         """
-        hidden, width = self.hidden, shown.shape[-1]
+        hidden, width, learns = self.hidden, shown.shape[-1], torch.is_grad_enabled()
         if hidden is None or shown.shape[:-1] != (len(hidden), 0 if self.checked else 1) or width > self.classes:
             raise BadInput(f"the logits of {self.name} are not those of its head at each position, so they cannot be deferred")
-        weight: Tensor = self.layer.weight
-        bias: Tensor | None = self.layer.bias
+        weight, bias = (
+            each if each is None or (learns and each.requires_grad) else each.detach() for each in (self.layer.weight, self.layer.bias)
+        )  # as they are in this pass, whatever is asked of them before the loss
+        assert weight is not None
         if width < self.classes:
             weight, bias = weight[:width], None if bias is None else bias[:width]
         kind = hidden.device.type
@@ -139,3 +150,30 @@ class Head:
     def close(self) -> None:
         """Remove the hook."""
         self.handle.remove()
+
+
+@contextlib.contextmanager
+def held(model: Model, batch: Batch, least: int = LARGE) -> Iterator[str | None]:
+    """Keep a hook on a model's head for passes in `Model.deferring`, if a first pass in evaluation mode shows that it can defer its logits.
+
+    Args:
+        model: the model.
+        batch: some samples.
+        least: smallest vocabulary for which it is tried.
+
+    Returns:
+        A context that gives None, or why not, and then there is no hook.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            size = len(head_of(model.module, model.name).weight)
+            if size < least:
+                raise BadInput(f"{model.name} has {size:,} logits, too few to be worth deferring")
+            stack.enter_context(model.deferring(now=False))
+            with seeded("deferring"), model.mode(training=False), torch.no_grad(), model.deferring():
+                model.observe(batch, {LOGITS})
+            why = None
+        except BadInput as error:
+            stack.close()
+            why = str(error)
+        yield why
