@@ -61,7 +61,7 @@ def by_rows(fn: Rows, student: DeferredLogits, target: Any, weights: Tensor | No
     lead = student.shape[:-1]
     if target.shape[: len(lead)] != lead:
         raise ShapeMismatch(f"deferred logits have rows {tuple(lead)}, the target is {tuple(target.shape)}; expected the same rows")
-    wide = torch.promote_types(student.dtype, torch.float32)
+    wide = _wide(student)
     own, weights_R, places_R = student.flat(), None, None
     if weights is not None:
         places_R = weights.detach().flatten().nonzero().squeeze(-1)
@@ -83,17 +83,23 @@ def by_rows(fn: Rows, student: DeferredLogits, target: Any, weights: Tensor | No
     return values_R.reshape(lead)
 
 
-def foretold(mask: Tensor | None, over: str) -> Tensor | None:
+def foretold(logits: DeferredLogits, mask: Tensor | None, over: str) -> Tensor | None:
     """What the mean of a term will make each value weigh, up to a common factor.
 
     Args:
+        logits: whose rows the values are of.
         mask: of the term, of the shape of its values.
         over: what the mean runs over; see `objective.Term`.
     """
     if mask is None or over != "sequence" or mask.ndim != 2:
         return mask
-    weights_BT = mask.float()
+    weights_BT = mask.to(_wide(logits))
     return weights_BT / weights_BT.sum(1, keepdim=True).clamp(min=torch.finfo(weights_BT.dtype).tiny)
+
+
+def _wide(logits: DeferredLogits) -> torch.dtype:
+    """The precision of values and sums."""
+    return torch.promote_types(logits.dtype, torch.float32)
 
 
 @dataclass(frozen=True)
@@ -171,7 +177,7 @@ def _walk(work: _Work, wanted: tuple[bool, ...] = (), of_values_R: Tensor | None
     with torch.no_grad(), torch.autocast(work.own.device.type, enabled=False):
         own = work.own.ready()
         told = work.target.ready() if isinstance(work.target, DeferredLogits) else work.target
-        wide = torch.promote_types(own.dtype, torch.float32)
+        wide = _wide(own)
         parts = zip((own.hidden, own.weight, own.bias), wanted or (False,) * 3, strict=True)
         sums = _Sums(*(torch.zeros_like(part, dtype=wide) if want and part is not None else None for part, want in parts))
 

@@ -124,7 +124,7 @@ class CrossEntropy(Objective):
         if isinstance(own, DeferredLogits):
             _check_labels(own.shape, y)
             fn = functools.partial(label_cross_entropy, label_smoothing=self.label_smoothing)
-            return [Term(self.name, by_rows(fn, own, y, foretold(mask, over)), over, mask)]
+            return [Term(self.name, by_rows(fn, own, y, foretold(own, mask, over)), over, mask)]
         return [Term(self.name, label_cross_entropy(own, y, self.label_smoothing), over, mask)]
 
     def refuses(self, form: str) -> str | None:

@@ -150,7 +150,7 @@ class Match(Objective):
         if isinstance(own, DeferredLogits) and self._unread("deferred") is None:
             assert isinstance(self.by, Distance)
             mask = fitting(self.name, self.mask(batch), own.shape[:-1])
-            values = self.by(own, goal, foretold(mask, over))
+            values = self.by(own, goal, foretold(own, mask, over))
             return [Term(self.name, values, over if values.ndim == 2 else "sample", mask)]
         own, goal = raised(dense(own)), dense(goal)
         if self.through is not None:
