@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from tutelage.errors import BadInput
 from tutelage.objectives import Objective
@@ -34,44 +34,43 @@ def deferred_models(run: Run, learners: Mapping[str, Learner], probe: Batch, sta
     wish = run.options.defer_logits
     if wish == "never" or not probe:
         return []
-    must = wish == "always"
-    reading = [learner for learner in learners.values() if isinstance(learner.loss, Objective) and LOGITS in _read(learner.loss)]
-    for learner in reading:
-        assert isinstance(learner.loss, Objective)
-        for leaf in learner.loss.leaves():
-            why = leaf.refuses("deferred") if LOGITS in _read(leaf) else None
-            if why is not None and must:
-                raise BadInput(f"defer_logits=always, but the term {leaf.name!r} cannot read them so: {why}; leave it at auto")
-            if why is not None:
-                return []
-    if run.accelerator.distributed_type not in WHOLE_HEADS:
-        if must:
-            raise BadInput(f"defer_logits=always does not go with {run.accelerator.distributed_type}, which keeps a head in parts")
-        return []
     found: dict[int, Model] = {}
-    for learner in reading:
-        if not _tried(run, learner.student, probe, must, stack, found):
-            continue
-        teacher = learner.teacher
-        if teacher is not None and "deferred" in teacher.gives.forms:
-            for model in teacher.models():
-                _tried(run, model, probe, False, stack, found)
+
+    def tried(model: Model) -> str | None:
+        """Why a model cannot; else a hook is on its head."""
+        if id(model) in found:
+            return None
+        with run.autocast():
+            why = stack.enter_context(held(model, probe, 0 if wish == "always" else LARGE))
+        if why is None:
+            found[id(model)] = model
+        return why
+
+    reading = [learner for learner in learners.values() if isinstance(learner.loss, Objective) and LOGITS in _read(learner.loss)]
+    why = _refused(reading)
+    if why is None and run.accelerator.distributed_type not in WHOLE_HEADS:
+        why = f"{run.accelerator.distributed_type} keeps a head in parts"
+    for learner in reading if why is None else ():
+        refused = tried(learner.student)
+        if refused is None and learner.teacher is not None and "deferred" in learner.teacher.gives.forms:
+            for model in learner.teacher.models():
+                tried(model)
+        why = why or refused
+    if why is not None and wish == "always":
+        raise BadInput(f"defer_logits=always: {why}; leave it at auto")
     return list(found.values())
+
+
+def _refused(reading: Sequence[Learner]) -> str | None:
+    """Why a term of some learners cannot read deferred logits."""
+    for learner in reading:
+        for leaf in learner.loss.leaves() if isinstance(learner.loss, Objective) else ():
+            why = leaf.refuses("deferred") if LOGITS in _read(leaf) else None
+            if why is not None:
+                return f"the term {leaf.name!r} cannot read them: {why}"
+    return None
 
 
 def _read(loss: Objective) -> frozenset[object]:
     needs = loss.needs().anywhere
     return needs.student | (needs.teacher or frozenset())
-
-
-def _tried(run: Run, model: Model, probe: Batch, must: bool, stack: contextlib.ExitStack, found: dict[int, Model]) -> bool:
-    """Whether a model gives deferred logits; a hook is then on its head."""
-    if id(model) not in found:
-        with run.autocast():
-            why = stack.enter_context(held(model, probe, 0 if must else LARGE))
-        if why is not None:
-            if must:
-                raise BadInput(f"defer_logits=always: {why}")
-            return False
-        found[id(model)] = model
-    return True
