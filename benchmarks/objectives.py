@@ -35,7 +35,16 @@ from tutelage import (
     soft_targets,
     valid_conv,
 )
-from tutelage.objectives import ConfidenceWeighted, grid_conv, label_mix, permuted_dark, probability_cross_entropy
+from tutelage.objectives import (
+    ConfidenceWeighted,
+    LossDriven,
+    grid_conv,
+    interpolated_target,
+    label_mix,
+    permuted_dark,
+    probability_cross_entropy,
+    skew_kl,
+)
 from tutelage.state import Stateful
 
 TITLE = "objectives"
@@ -64,6 +73,8 @@ def objectives() -> dict[str, Objective]:
         "labels and soft_targets, reverse": beside_labels(Match("logits", by=soft_targets(4.0, direction="reverse"))),
         "labels and soft_cross_entropy": beside_labels(Match("logits", by=soft_cross_entropy(4.0))),
         "labels and jensen_shannon": beside_labels(Match("logits", by=jensen_shannon(0.5, 4.0))),
+        "labels and skew_kl": beside_labels(Match("logits", by=skew_kl(0.1, temperature=4.0))),
+        "labels and interpolated_target, moved by LossDriven": beside_labels(Match("logits", by=interpolated_target(LossDriven("logits")))),
         "labels and mse of logits": beside_labels(Match("logits", by=mse())),
         "labels and permuted_dark": beside_labels(Match("logits", by=soft_cross_entropy(4.0), target=permuted_dark())),
         "label_mix by probability_cross_entropy": Match(

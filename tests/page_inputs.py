@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import random
 from pathlib import Path
 
 import torch
 
 import hub_folders
+from tiny_causal import causal_folder
+from tiny_tokenizers import letters
 
 
 def make(folder: Path) -> None:
@@ -37,5 +40,11 @@ def make(folder: Path) -> None:
     hub_folders.bert(folder / "my-bert")
     hub_folders.bert(folder / "my-classifier", head=2, labels=["ham", "spam"])
     hub_folders.bert(folder / "turned", head=2, labels=["spam", "ham"])
+    causal_folder(folder / "my-llm", context=512)
+    causal_folder(folder / "other-llm", tokenizer=letters(merges=[("a", "b")]), vocabulary=272)
+    chats = [{"messages": [{"role": "user", "content": f"{i}?"}, {"role": "assistant", "content": f"{i + 1}."}]} for i in range(40)]
+    (folder / "chats.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in chats))
+    articles = [{"text": " ".join(draw.choices(words, k=3 + i % 9))} for i in range(60)]
+    (folder / "articles.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in articles))
     (folder / "mine.yml").write_text("teacher: net.py:big\n")
     torch.save(torch.nn.Linear(2, 2), folder / "whole.pt")

@@ -9,7 +9,8 @@ import shlex
 from pathlib import Path
 
 from tutelage.cli.main import COMMANDS, main
-from tutelage.data import BUILT_IN, LOCATED
+from tutelage.data import BUILT_IN
+from tutelage.jobs.sources import LOCATED
 
 ROOT = Path(__file__).parent.parent
 

@@ -10,8 +10,9 @@ import pytest
 
 from tutelage.cli.main import main
 from tutelage.cli.parser import data_options
-from tutelage.data import BUILT_IN, LOCATED
+from tutelage.data import BUILT_IN
 from tutelage.errors import BadInput
+from tutelage.jobs.sources import LOCATED
 
 N = 60
 

@@ -52,7 +52,8 @@ def by_hand(model: Model, source: Table, teacher: Model | None = None) -> dict[s
             forward.append((p * np.log(p / q)).sum())
             reverse.append((q * np.log(q / p)).sum())
             same.append(float(p.argmax() == q.argmax()))
-    found = {"nll": np.mean(nats), "perplexity": np.exp(np.mean(nats)), "accuracy": np.mean(right), "entropy": np.mean(entropy)}
+    nll = np.mean(nats)
+    found = {"nll": nll, "perplexity": np.exp(nll), "likelihood": np.exp(-nll), "accuracy": np.mean(right), "entropy": np.mean(entropy)}
     place = np.minimum((np.array(sure) * 15).astype(int), 14)
     found["ece"] = sum(abs((np.array(right) - np.array(sure))[place == b].sum()) for b in range(15)) / len(right)
     if teacher is not None:

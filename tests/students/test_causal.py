@@ -10,8 +10,9 @@ import transformers
 
 from tiny_causal import SIZES, causal_folder
 from tutelage.errors import BadInput, MissingFile, UnknownTap
+from tutelage.signals.reading import Reading
 from tutelage.students.adapters import merged
-from tutelage.students.causal import Reading, causal
+from tutelage.students.causal import causal
 
 KINDS = sorted(SIZES)
 

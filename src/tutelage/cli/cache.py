@@ -78,8 +78,8 @@ def run(words: Sequence[str]) -> int:
         if given.get(name) is None:
             raise BadInput(f"tutelage cache needs --{name}: {HELP[name]}")
 
-    from tutelage.data import LOCATED
     from tutelage.jobs.cache import cache
+    from tutelage.jobs.sources import LOCATED
     from tutelage.jobs.specs import changed
     from tutelage.training import RunOptions
 
@@ -119,7 +119,7 @@ def _parser() -> Parser:
     flag(kept, "evaluation", True, HELP)
     kept.add_argument("--max_gib", type=float, metavar="GIB", help=HELP["max_gib"])
     group = parser.add_argument_group("run")
-    group.add_argument("--batch_size", type=int, default=64, metavar="SAMPLES", help=HELP["batch_size"])
+    group.add_argument("--batch_size", type=int, default=None, metavar="SAMPLES", help=HELP["batch_size"])
     group.add_argument("--seed", type=int, default=0, help=HELP["seed"])
     group.add_argument("--device", type=str, default="auto", help=HELP["device"])
     group.add_argument("--precision", type=str, default="fp32", help=HELP["precision"])
@@ -168,8 +168,8 @@ def _show(words: Sequence[str]) -> int:
     if changes and given.get("data") is None:
         raise BadInput(f"--data.{changes[0][0]} is an option of --data, which is not given")
 
-    from tutelage.data import LOCATED
     from tutelage.jobs.cache import show
+    from tutelage.jobs.sources import LOCATED
     from tutelage.jobs.specs import changed
 
     if changes:

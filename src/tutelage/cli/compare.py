@@ -15,12 +15,12 @@ from jsonargparse import ActionConfigFile
 from tutelage.cli.console import console
 from tutelage.cli.parser import Parser, dashes_to_underscores, data_options
 from tutelage.cli.words import flag, refuse_typed, typed, untrusted, value_of, without
-from tutelage.data import LOCATED
 from tutelage.errors import BadInput, printable
 from tutelage.jobs.compare import Comparison, compare, refuse_another_job
 from tutelage.jobs.folder import read_config, read_settings
 from tutelage.jobs.progress import duration
 from tutelage.jobs.settings import changed_fit
+from tutelage.jobs.sources import LOCATED
 from tutelage.jobs.specs import changed
 from tutelage.training import Fit
 
@@ -190,7 +190,7 @@ def _print(comparison: Comparison) -> None:
     else:
         best = f"{comparison.folder}/{winner['folder']}"
         where = [f"Report: {comparison.folder}/compare.html", f"Winner: {best} ({winner['recipe']}, seed {winner['seed']})"]
-        where += [f"  tutelage evaluate {best}", f"  tutelage export {best} --to onnx"]
+        where += [f"  tutelage evaluate {best}", f"  tutelage export {best} --to {'hf' if metric == 'likelihood' else 'onnx'}"]
     for line in where:
         out.print(printable(line), highlight=False, markup=False, soft_wrap=True)
 

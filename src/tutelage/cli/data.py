@@ -26,8 +26,8 @@ def run(words: Sequence[str]) -> int:
     parser.add_argument("--json", action="store_true", help="print JSON")
     given = parser.read(words)
 
-    from tutelage.data import LOCATED
     from tutelage.jobs import sources
+    from tutelage.jobs.sources import LOCATED
     from tutelage.jobs.specs import changed
 
     if given.get("options"):
@@ -70,8 +70,9 @@ def _print_options(kind: str) -> int:
     from docstring_parser import parse
     from rich.table import Table
 
-    from tutelage.data import BUILT_IN, LOCATED
+    from tutelage.data import BUILT_IN
     from tutelage.errors import BadInput, nearest
+    from tutelage.jobs.sources import LOCATED
 
     every = {**BUILT_IN, **LOCATED}
     if kind not in every:

@@ -17,12 +17,12 @@ from tutelage.cli.console import console
 from tutelage.cli.parser import Parser, dashes_to_underscores, data_options
 from tutelage.cli.tables import print_report
 from tutelage.cli.words import every, flag, refuse_typed, typed, untrusted, value_of, without
-from tutelage.data import LOCATED
 from tutelage.errors import BadInput
 from tutelage.jobs.distill import Result, distill
 from tutelage.jobs.folder import read_config, read_settings
 from tutelage.jobs.progress import duration
 from tutelage.jobs.settings import changed_fit, settled
+from tutelage.jobs.sources import LOCATED
 from tutelage.jobs.specs import changed
 from tutelage.recipes import knobs, load, roles
 from tutelage.training import Fit, Plan, RunOptions

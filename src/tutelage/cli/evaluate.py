@@ -30,7 +30,8 @@ measures on the whole of it.
 Intervals are over samples, at 95 %; they know nothing of other seeds of a training. Those of accuracy, agreement
 and recall are exact (Clopper-Pearson); those of macro F1, nats and calibration error come from 1000 draws of the
 samples, the same for all models. Which of two models is right more often is judged by McNemar's exact test at
-0.05, by Holm's method where there are several comparisons.
+0.05, by Holm's method where there are several comparisons. Language models are compared by nats a token; their
+samples are drawn with all of their tokens.
 """
 
 FEW = 3
@@ -64,8 +65,8 @@ def run(words: Sequence[str]) -> int:
         raise BadInput(f"--data.{changes[0][0]} is an option of --data, which is not given")
     target = None if out is None else _target(out)
 
-    from tutelage.data import LOCATED
     from tutelage.jobs.evaluate import evaluate
+    from tutelage.jobs.sources import LOCATED
     from tutelage.jobs.specs import changed
     from tutelage.training.checkpoint import write_text_atomically
 
@@ -98,11 +99,12 @@ def _print(found: Evaluation, target: Path | None) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from tutelage.evaluation import busy
+    from tutelage.evaluation import busy, language_wording
     from tutelage.evaluation.wording import other_differences, verdict
 
     out = console()
-    title = f"{found.data}, {found.samples:,} {found.split} samples; in brackets: 95 % intervals over samples"
+    judged = "" if found.tokens is None else f", {found.tokens:,} tokens"
+    title = f"{found.data}, {found.samples:,} {found.split} samples{judged}; in brackets: 95 % intervals over samples"
     table = Table(title=Text(printable(title)), title_justify="left")
     table.add_column("")
     for name in found.models:
@@ -112,7 +114,10 @@ def _print(found: Evaluation, target: Path | None) -> None:
     out.print(table)
     lines = []
     for each in found.comparisons:
-        lines += [verdict(each, len(found.comparisons)), f"  {other_differences(each)}"]
+        if found.tokens is None:
+            lines += [verdict(each, len(found.comparisons)), f"  {other_differences(each)}"]
+        else:
+            lines.append(language_wording.verdict(each))
     lines += [*filter(None, [busy({"models": list(found.models), **found.models}), _held(found.recorded)]), *found.notes]
     for line in [*lines, *([] if target is None else [f"Numbers: {target}"])]:
         out.print(printable(line), highlight=False, markup=False, soft_wrap=True)
@@ -144,13 +149,25 @@ def _rows(found: Evaluation) -> list[tuple[str, list[str]]]:
         ("ece", "calibration error", "{:.3f}".format, ""),
         ("agreement", teacher, share, " %"),
     )
+    if found.tokens is not None:
+        measured = (
+            ("perplexity", "perplexity", "{:.4g}".format, ""),
+            ("nll", "nats a token", "{:.4f}".format, ""),
+            ("forward_kl", "KL from the teacher", "{:.4f}".format, ""),
+            ("reverse_kl", "reverse KL", "{:.4f}".format, ""),
+            ("entropy", "entropy, nats", "{:.4f}".format, ""),
+            ("accuracy", "next token right", share, " %"),
+            ("ece", "calibration error", "{:.3f}".format, ""),
+            ("agreement", teacher, share, " %"),
+        )
     rows = [(what, [cell(numbers, key, form, unit) for numbers in every]) for key, what, form, unit in measured]
+    batch = "batch_64" if found.tokens is None else "batch_8"
     costs: tuple[tuple[str, Callable[[Mapping[str, Any]], float | None], Callable[[float], str]], ...] = (
         ("parameters", lambda n: n.get("parameters"), "{:,}".format),
         ("memory", lambda n: n.get("bytes"), size),
         ("operations a sample", lambda n: n.get("flops"), "{:,}".format),
         ("ms, batch 1", time("batch_1"), "{:.3g}".format),
-        ("ms, batch 64", time("batch_64"), "{:.3g}".format),
+        (f"ms, {batch.replace('_', ' ')}", time(batch), "{:.3g}".format),
     )
     for what, read, form in costs:
         rows.append((what, ["" if (value := read(numbers)) is None else form(value) for numbers in every]))

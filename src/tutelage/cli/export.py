@@ -48,8 +48,8 @@ def run(words: Sequence[str]) -> int:
     parser.add_argument("--json", action="store_true", help="print what model.json says on stdout")
     given = parser.read(words)
 
-    from tutelage.data import LOCATED
     from tutelage.jobs.export import export
+    from tutelage.jobs.sources import LOCATED
     from tutelage.jobs.specs import changed
 
     as_json = given.pop("json", False)

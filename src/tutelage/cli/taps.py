@@ -24,7 +24,7 @@ def run(words: Sequence[str]) -> int:
 
     from rich.table import Table
 
-    from tutelage.data import LOCATED
+    from tutelage.jobs.sources import LOCATED
     from tutelage.jobs.specs import changed
     from tutelage.jobs.taps import matching, taps
 

@@ -53,6 +53,11 @@ class Source:
         """All labels, (N,) or rows that sum to 1; None where there are none."""
         raise NotImplementedError
 
+    @property
+    def labelled(self) -> bool:
+        """Whether there are labels; cheaper than reading them where there are many."""
+        return self.labels() is not None
+
     def fingerprint(self) -> str:
         """A hash that changes when the samples do."""
         raise NotImplementedError
@@ -336,7 +341,11 @@ class Data:
                 )
 
     def class_count(self) -> int | None:
-        """Number of classes: those that are named, else what the training labels show; None without labels or where they are numbers."""
+        """Number of classes: those that are named, else what the training labels show; None without labels or where they are numbers. Of
+        lessons, the size of the vocabulary.
+        """
+        if "vocabulary" in self.prepared:
+            return int(self.prepared["vocabulary"])
         labels = self.train.labels()
         if self.classes or labels is None:
             return len(self.classes) or None

@@ -13,7 +13,7 @@ MOST_TUNED = 12
 """Recipes whose tuning is drawn; of more, the first are."""
 UNITS = ((3 * 3600.0, 3600.0, "hours"), (3 * 60.0, 60.0, "minutes"), (0.0, 1.0, "seconds"))
 """From how many seconds, how many seconds make one, and its name."""
-QUALITY = {"accuracy": "accuracy", "agreement": "agreement with the teacher"}
+QUALITY = {"accuracy": "accuracy", "agreement": "agreement with the teacher", "likelihood": "likelihood of a token (1 / perplexity)"}
 """What the metrics that recipes are ranked by are called."""
 
 

@@ -116,8 +116,9 @@ def commands(compare: Mapping[str, Any]) -> list[tuple[str, str]]:
     if not folder:
         return []
     folder = shlex.quote(str(folder))
+    form = "hf" if compare["metric"] == "likelihood" else "onnx"
     return [
-        ("write it so that it can be used without tutelage", f"tutelage export {folder} --to onnx"),
+        ("write it so that it can be used without tutelage", f"tutelage export {folder} --to {form}"),
         ("measure it again, with intervals over samples", f"tutelage evaluate {folder}"),
         ("let it teach a smaller one", f"tutelage distill --teacher {folder} --student MODEL --data DATA"),
     ]

@@ -32,7 +32,8 @@ def duration(seconds: float) -> str:
     return said.replace(" ", "\u00a0")
 
 
-MEASURED: tuple[tuple[str, str, Callable[[float], str]], ...] = (
+Measured = tuple[tuple[str, str, Callable[[float], str]], ...]
+MEASURED: Measured = (
     ("accuracy", "Accuracy", wording.percent),
     ("macro_f1", "Macro F1", wording.percent),
     ("nll", "Nats a sample", nats),
@@ -40,6 +41,20 @@ MEASURED: tuple[tuple[str, str, Callable[[float], str]], ...] = (
     ("agreement", "Agrees with the teacher", wording.percent),
 )
 """What is measured of a trained student: its key, what it is called, and its form."""
+OF_LANGUAGE: Measured = (
+    ("likelihood", "Likelihood of a token", wording.percent),
+    ("perplexity", "Perplexity", "{:.4g}".format),
+    ("nll", "Nats a token", nats),
+    ("forward_kl", "KL from the teacher", nats),
+    ("accuracy", "Next token right", wording.percent),
+    ("ece", "Calibration error", partial(wording.percent, digits=1)),
+    ("agreement", "Agrees with the teacher", wording.percent),
+)
+
+
+def measured_of(compare: Mapping[str, Any]) -> Measured:
+    """What is measured in a comparison."""
+    return OF_LANGUAGE if compare["metric"] == "likelihood" else MEASURED
 
 
 def ranking(compare: Mapping[str, Any]) -> tuple[list[Cell], list[dict[str, Any]]]:
@@ -54,7 +69,7 @@ def ranking(compare: Mapping[str, Any]) -> tuple[list[Cell], list[dict[str, Any]
     pairs, first = against_winner(compare), (compare.get("winner") or {}).get("recipe")
     columns: list[Cell] = [(chosen.capitalize(), f"{quality};", "ranks"), (compare["split"].capitalize(), f"{quality},", "95 % interval")]
     columns.append(("Difference", "from the winner,", "95 % interval"))
-    others = [each for each in MEASURED if each[0] in ("nll", "ece", "agreement") and each[0] != metric]
+    others = [e for e in measured_of(compare) if e[0] in ("perplexity", "nll", "forward_kl", "ece", "agreement") and e[0] != metric]
     columns += [(title,) for _, title, _ in others]
     columns += [("Time of a training", "wall clock"), ("Cost", "times", "hinton\u2011kd"), ("Updates", "of a training")]
     rows = []
@@ -103,7 +118,7 @@ def seeds(compare: Mapping[str, Any]) -> tuple[list[str], list[tuple[str, str, l
     """All single trainings: columns; and recipe, seed, a cell for each column, and the folder."""
     runs = [(name, seed, run) for name in compare["recipes"] for seed, run in (compare["results"][name].get("seeds") or {}).items()]
     chosen = (compare.get("chosen_on") or {}).get("split", "validation")
-    measured = [each for each in MEASURED if any((run.get("test") or {}).get(each[0]) is not None for _, _, run in runs)]
+    measured = [each for each in measured_of(compare) if any((run.get("test") or {}).get(each[0]) is not None for _, _, run in runs)]
     columns = [f"{quality_of(compare).capitalize()} on {chosen}", *(title for _, title, _ in measured), "Time", "Updates"]
     rows = []
     for name, seed, run in runs:

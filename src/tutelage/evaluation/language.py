@@ -29,6 +29,9 @@ from tutelage.teachers import Teacher
 NUMBERS = 2**23
 """Logits of a model that are looked at at once (32 MiB)."""
 DRAWS = 1000
+SAMPLES = 16
+AT_ONCE = 2**27
+"""Samples, and logits of a model (512 MiB), of a pass."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +80,7 @@ def told(
     *,
     reference: str | None = None,
     device: torch.device | str = "cpu",
-    batch_size: int = 16,
+    batch_size: int | None = None,
 ) -> dict[str, Told]:
     """Ask models about every token of a source, in evaluation mode and without gradients.
 
@@ -86,7 +89,7 @@ def told(
         source: with labels (B, T): the token that follows each position, -100 where there is none.
         reference: name of the model that all are compared with, the teacher.
         device: where to compute.
-        batch_size: samples a pass.
+        batch_size: samples a pass; None means 16, or fewer where their logits would fill the memory.
 
     Returns:
         What each said.
@@ -100,12 +103,17 @@ def told(
         model.module.to(device)
     first = _placed(source.batch(torch.arange(min(1, len(source)))), device)
     deferring = {name for name, each in models.items() if _can_defer(each, first)}
-    for positions in torch.arange(len(source)).split(batch_size):
+    place, count = 0, batch_size or 1  # the first shows how many fit
+    while place < len(source):
+        positions = torch.arange(place, min(place + count, len(source)))
+        place += len(positions)
         placed = _placed(source.batch(positions), device)
         known_BT = placed["y"] != NO_LABEL
         shown = {name: _logits(each, placed, name in deferring) for name, each in models.items()}
+        width = max(logits.shape[-1] for logits in shown.values())
+        count = batch_size or max(1, min(SAMPLES, AT_ONCE // (width * known_BT.shape[1])))
         of_samples = {name: torch.zeros(len(positions), len(SUMS), dtype=torch.float64) for name in models}
-        for rows in _parts(known_BT, max(logits.shape[-1] for logits in shown.values())):
+        for rows in _parts(known_BT, width):
             label_R, sample_R = placed["y"][rows], rows[0].cpu()
             log_probs = {name: _rows(logits, rows).log_softmax(-1) for name, logits in shown.items()}
             for name, log_q_RV in log_probs.items():
@@ -132,13 +140,14 @@ def measure_tokens(said: Told) -> dict[str, float]:
     """Numbers of a language model, means over tokens.
 
     Returns:
-        `nll` (nats a token) and `perplexity`, its exponential; `accuracy`, how often the likeliest token came; `ece`, the expected
+        `nll` (nats a token), `perplexity`, its exponential, and `likelihood`, the inverse of that: the geometric mean of the probability
+        of the token that came; `accuracy`, how often the likeliest token came; `ece`, the expected
         calibration error of that choice over 15 bins; `entropy` of its distributions (nats). With a reference: `forward_kl`,
         KL(teacher || model), `reverse_kl`, KL(model || teacher), in nats a token; `agreement`, how often both choose the same token.
     """
     count = float(said.tokens.sum())
     nll = float(said.nats.sum()) / count
-    found = {"nll": nll, "perplexity": math.exp(min(nll, 700.0)), "accuracy": float(said.right.sum()) / count}
+    found = {"nll": nll, "perplexity": math.exp(min(nll, 700.0)), "likelihood": math.exp(-nll), "accuracy": float(said.right.sum()) / count}
     found["ece"] = float((said.bins[:, 1] - said.bins[:, 2]).abs().sum() / count)
     found["entropy"] = float(said.entropy.sum()) / count
     for key, sums in (("forward_kl", said.forward), ("reverse_kl", said.reverse), ("agreement", said.same)):
@@ -165,14 +174,37 @@ def token_difference(first: Told, second: Told, *, seed: int = 0, draws: int = D
 
     Source: Efron, "Bootstrap Methods: Another Look at the Jackknife", Annals of Statistics 7, 1979.
     """
-    gap_N, tokens_N = first.nats - second.nats, first.tokens
-    samples = len(gap_N)
-    drawn = []
+    gap_N = first.nats - second.nats
+    low, high = _interval(_drawn(gap_N.unsqueeze(1), first.tokens, seed, draws)[:, 0])
+    return {"nll": float(gap_N.sum() / first.tokens.sum()), "low": low, "high": high}
+
+
+MEANS = {"nll": "nats", "accuracy": "right", "entropy": "entropy", "forward_kl": "forward", "reverse_kl": "reverse", "agreement": "same"}
+"""Numbers that are means over tokens, and the sums that they are of."""
+
+
+def token_intervals(said: Told, *, seed: int = 0, draws: int = DRAWS) -> dict[str, tuple[float, float]]:
+    """95 % intervals of a model's numbers over samples, drawn as for `token_difference`; by the names that `measure_tokens` gives."""
+    known = {key: sums for key, name in MEANS.items() if (sums := getattr(said, name)) is not None}
+    drawn_RK = _drawn(torch.stack(list(known.values()), dim=-1), said.tokens, seed, draws)
+    found = {key: _interval(drawn_R) for key, drawn_R in zip(known, drawn_RK.unbind(-1), strict=True)}
+    low, high = found["nll"]
+    return {"perplexity": (math.exp(min(low, 700.0)), math.exp(min(high, 700.0))), **found}
+
+
+def _drawn(sums_NK: Tensor, tokens_N: Tensor, seed: int, draws: int) -> Tensor:
+    """Means over tokens when samples are drawn anew, as many with replacement, (draws, K); the same draws for all models."""
+    samples = len(tokens_N)
+    found = []
     for number in range(draws):
         chosen = torch.randint(samples, (samples,), generator=generator("token-bootstrap", seed, number))
-        drawn.append(gap_N[chosen].sum() / tokens_N[chosen].sum().clamp(min=1))
-    low, high = torch.stack(drawn).quantile(torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
-    return {"nll": float(gap_N.sum() / tokens_N.sum()), "low": low, "high": high}
+        found.append(sums_NK[chosen].sum(0) / tokens_N[chosen].sum().clamp(min=1))
+    return torch.stack(found)
+
+
+def _interval(drawn_R: Tensor) -> tuple[float, float]:
+    low, high = drawn_R.quantile(torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
+    return low, high
 
 
 def _single(models: Mapping[str, Model | Teacher]) -> list[Model]:

@@ -71,3 +71,11 @@ def gained(gap: Mapping[str, float], report: Mapping[str, Any]) -> str:
     if taught is None or alone is None:
         return said
     return f"{said}; its KL from the teacher is {taught:.3f} nats a token, alone {alone:.3f}"
+
+
+def verdict(comparison: Mapping[str, Any]) -> str:
+    """Which of two language models tells the text better, in one sentence; see `jobs.evaluate` for the comparison."""
+    first, second, gap = comparison["first"], comparison["second"], comparison["nll"]
+    less = f"{abs(gap['difference']):.4f} nats a token {'less' if gap['difference'] < 0 else 'more'} than"
+    end = "no difference seen" if comparison["better"] is None else f"{comparison[comparison['better']]} is better"
+    return f"{first} needs {less} {second} (95 % interval {gap['low']:+.4f} to {gap['high']:+.4f}): {end}."

@@ -52,6 +52,14 @@ model = {auto}.from_pretrained(".")
 print(model.config.id2label)
 ```"""
 
+CAUSAL = """```python
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+model, tokenizer = AutoModelForCausalLM.from_pretrained("."), AutoTokenizer.from_pretrained(".")
+tokens = tokenizer("Once upon a time", return_tensors="pt")
+print(tokenizer.decode(model.generate(**tokens, max_new_tokens=40)[0]))
+```"""
+
 HF_TEXT = """```python
 from transformers import pipeline
 

@@ -26,11 +26,17 @@ from tutelage.jobs.caching.progress import Bar
 from tutelage.jobs.caching.wish import resolved, wished
 from tutelage.jobs.estimate import check_weights
 from tutelage.jobs.taps import check_classes, traced
+from tutelage.jobs.tokenizers import check_tokens, with_tokenizer
 from tutelage.randomness import derive
 from tutelage.signals import Depth, Model
 from tutelage.signals.cache import About, Cache, check_source, preprocessing_of, read_about, refuse_other, weights_of
 from tutelage.signals.cache.about import FILE
 from tutelage.training import Run, RunOptions
+
+BATCH = 64
+"""Samples a pass, where nothing else is asked for;"""
+AT_ONCE = 2**27
+"""and as many of their logits at most (512 MiB)."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +71,7 @@ def cache(
     taps_as: str = "full",
     temperature: float = 1.0,
     views: int = 0,
-    batch_size: int = 64,
+    batch_size: int | None = None,
     seed: int = 0,
     evaluation: bool = True,
     max_gib: float | None = None,
@@ -90,8 +96,8 @@ def cache(
         taps_as: how the features' numbers are kept: full, float16, bfloat16, or 8-bit with a range for each channel.
         temperature: what top-K and sample-K logits are divided by first; students must be taught at this temperature.
         views: augmented views of each training sample that are kept besides the plain one; students study them in turn.
-        batch_size: samples the teacher is asked about at a time. That of the students gives them, from full precision, just the bits that
-            the teacher itself would give.
+        batch_size: samples the teacher is asked about at a time; None means 64, or fewer where their logits would fill the memory. That
+            of the students gives them, from full precision, just the bits that the teacher itself would give.
         seed: of the views and of what sample-K draws.
         evaluation: keep all logits of validation and test, too, so that reports compare students with the teacher.
         max_gib: refuse a cache that would be larger.
@@ -109,7 +115,7 @@ def cache(
         Interrupted: stopped by a signal; what was finished is kept.
         Failed: the disk does not take it.
     """
-    wish = wished(keep, taps, logits_as, taps_as, temperature, views, batch_size, seed)
+    wish = wished(keep, taps, logits_as, taps_as, temperature, views, BATCH if batch_size is None else batch_size, seed)
     if max_gib is not None and not 0 < max_gib < math.inf:
         raise BadInput(f"max_gib={max_gib}: expected a positive finite number")
     if not 0 < shard_mib < math.inf:
@@ -124,7 +130,9 @@ def cache(
     run = Run(None, seed=seed, options=options)
     main = run.accelerator.is_main_process
     shown = main and not options.quiet
-    asker = Asker(handle, run, batch_size, seed)
+    if batch_size is None and trace.logits is not None:
+        wish = replace(wish, batch_size=_together(trace.logits, studied))
+    asker = Asker(handle, run, wish.batch_size, seed)
     handle.module.to(run.device)
     with handle.mode(training=False), run.listening():
         first = outline.first_of(asker, studied.train, named, wish.form is not None or trace.logits is not None)
@@ -133,7 +141,7 @@ def cache(
         if (folder / FILE).is_file():
             refuse_other(read_about(folder), about, folder)
         seconds, positions = estimate.timed(asker, about, kept, named)
-        rows = estimate.rows_of(about, folder, batch_size, seconds, positions, outline.dtype_of(first))
+        rows = estimate.rows_of(about, folder, wish.batch_size, seconds, positions, outline.dtype_of(first))
         estimate.check_space(rows, folder, max_gib)
         if dry_run:
             return Result(None, about, rows)
@@ -153,7 +161,7 @@ def cache(
 
 def _teacher(given: Any, data: Any, seed: int, trust_code: bool) -> tuple[Model, Data]:
     """The teacher's handle, and the data, which take their classes from it where they have no labels to count them by."""
-    studied = sources.data_from(data)
+    studied = sources.data_from(with_tokenizer(data, given))
     if given is None:
         raise BadInput("no teacher is given; expected a run folder or a model")
     if is_cache(given):
@@ -162,12 +170,19 @@ def _teacher(given: Any, data: Any, seed: int, trust_code: bool) -> tuple[Model,
     if studied.class_count() is None and handle.classes:
         studied = replace(studied, classes=handle.classes)
     sources.check(studied)
+    check_tokens({"teacher": handle}, studied)
     if not handle.trained and handle.spec is not None:
         raise BadInput(
             f"the teacher {given!r} has no weights trained for these classes; give a run folder or weights=FILE "
             "(tutelage distill --recipe alone trains one)"
         )
     return handle, studied
+
+
+def _together(logits: torch.Size, data: Data) -> int:
+    """How many samples are asked about at once; texts may be longer than those that were traced."""
+    longer = max(1, int(data.prepared.get("length", 1)) // logits[1]) if len(logits) == 3 else 1
+    return max(1, min(BATCH, AT_ONCE // (logits[1:].numel() * longer)))
 
 
 def _check_views(data: Data, views: int) -> None:
@@ -235,7 +250,7 @@ def show(path: str | Path, teacher: Any = None, data: Any = None, trust_code: bo
     about = read_about(folder)
     others: list[str] = []
     if data is not None:
-        studied = sources.data_from(data)
+        studied = sources.data_from(with_tokenizer(data, teacher, f"cache:{folder}"))
         for split, source in outline.splits_of(studied, evaluation=True).items():
             try:
                 check_source(Cache(folder), split, source.fingerprint(), studied.name)

@@ -17,6 +17,7 @@ from typing import Any
 
 from tutelage.data import Data
 from tutelage.errors import BadInput, Interrupted
+from tutelage.evaluation.language import is_language
 from tutelage.jobs import estimate, folder, models, pool, sources
 from tutelage.jobs.cached import Handle, cached_from, is_cache, views_of
 from tutelage.jobs.comparison import contest, storages, tuning
@@ -24,6 +25,7 @@ from tutelage.jobs.comparison.budget import updates_of
 from tutelage.jobs.comparison.contenders import Contender, contenders, rehearsed
 from tutelage.jobs.progress import Progress
 from tutelage.jobs.settings import plain
+from tutelage.jobs.tokenizers import with_tokenizer
 from tutelage.recipes.alone import alone
 from tutelage.signals import Model
 from tutelage.training import Fit
@@ -136,7 +138,7 @@ def compare(
     given = {role: _spec(value, role) for role, value in (("teacher", teacher), ("student", student)) if value is not None}
     if student is None:
         raise BadInput("compare needs a student: give --student MODEL_OR_RUN")
-    spec = _spec(data, "data")
+    spec = with_tokenizer(_spec(data, "data"), *given.values())
     studied = sources.data_from(spec)
     sources.check(studied)
     if tune:
@@ -165,9 +167,9 @@ def compare(
     names, guide, found = {each.name for each in able}, None, []
     del able
     found = [each for each in enter(given)[0] if each.name in names]
-    labelled = studied.train.labels() is not None
+    labelled = studied.train.labelled
     instead = {"teacher": str(place / "teacher")} if trained else {}
-    metric = "accuracy" if labelled else "agreement"
+    metric = "likelihood" if is_language(studied.train) else "accuracy" if labelled else "agreement"
     task = contest.Task(given, spec, studied, seed, seeds, trust_code, place, instead, metric, None if views is None else views.count)
     if not (resume and (place / "config.yaml").is_file()):  # what a comparison was begun with stands; its trials compare
         budget = {"seeds": seeds, "updates": updates, "minutes": minutes, "tune": tune, "storage": storage and storages.hidden(storage)}
@@ -242,7 +244,7 @@ def _teacher(spec: str, studied: Data, seed: int, train_teacher: bool, trust_cod
             f"the teacher {spec!r} has no weights trained for these classes; give a run folder or weights=FILE, "
             "or train it first with --train-teacher"
         )
-    if train_teacher and studied.train.labels() is None:
+    if train_teacher and not studied.train.labelled:
         raise BadInput(f"--train-teacher needs labels, but {studied.name} has none")
     return found
 

@@ -21,6 +21,7 @@ from tutelage.jobs.measurement import findings_of, say_before, watched
 from tutelage.jobs.roles import filled, handles_of, models_in
 from tutelage.jobs.settings import chosen_knobs, plain, settled
 from tutelage.jobs.taps import check_classes
+from tutelage.jobs.tokenizers import check_tokens, with_tokenizer
 from tutelage.recipes import load, roles
 from tutelage.recipes.alone import alone
 from tutelage.signals import Model
@@ -102,12 +103,12 @@ def distill(
         raise BadInput(f"seed={seed!r}: expected a whole number")
     function = recipe if callable(recipe) else load(recipe)
     name = recipe if isinstance(recipe, str) else function.__name__.replace("_", "-")
-    studied = sources.data_from(data)
     given = {"teacher": teacher, "student": student, **{r: settings.pop(r) for r in roles(function) if r in settings}}
-    handles, studied = handles_of(function, name, given, studied, seed, trust_code)
+    data = with_tokenizer(data, *given.values())
+    handles, studied = handles_of(function, name, given, sources.data_from(data), seed, trust_code)
     chosen = chosen_knobs(function, name, settings)
     sources.check(studied)
-    labelled = studied.train.labels() is not None
+    labelled = studied.train.labelled
     if function.about.needs_labels and not labelled:  # type: ignore[attr-defined]
         raise BadInput(f"recipe {name} needs labels, but {studied.name} has none; choose a recipe without, such as hinton-kd with alpha=1")
     plan = function(**filled(function, handles, studied), **chosen)
@@ -169,6 +170,8 @@ def distill(
         write_environment(place, seed)
         if not options.quiet:
             print(printable(f"data: {studied.name}: {sources.in_a_line(studied)}"), file=sys.stderr)
+            for note in check_tokens(handles, studied):
+                print(printable(f"note: {note}"), file=sys.stderr)
     noting = folder.noting_failure(place, accelerator.is_main_process)
     with noting, tracking(accelerator, plans, without_secrets(config)) as tracked:
         for label, run in runs.items():

@@ -92,8 +92,9 @@ def _flops(model: Model, data: Data) -> float | None:
     batch = {k: v.to("meta") if isinstance(v, Tensor) else v for k, v in data.train.batch(torch.tensor([0, 0])).items()}
     try:
         arguments = model.inputs(batch, skeleton)
-        if isinstance(arguments, dict):
-            arguments.pop("attention_mask", None)  # models look into it, which cannot be done here; it changes no count
+        mask = arguments.get("attention_mask") if isinstance(arguments, dict) else None
+        if isinstance(arguments, dict) and mask is not None and mask.ndim == 2:
+            del arguments["attention_mask"]  # models look into it, which cannot be done here; it changes no count
         return forward_flops(skeleton.eval(), arguments) / 2
     except (RuntimeError, NotImplementedError, TypeError, ValueError):
         return None  # a pass that looks at values cannot run on the meta device

@@ -20,6 +20,7 @@ from tutelage.evaluation.bootstrap import Drawn, calibration_interval, draw, int
 from tutelage.evaluation.classification import NO_LABEL
 from tutelage.evaluation.comparison import compared, judged
 from tutelage.evaluation.intervals import LEVEL, exact
+from tutelage.evaluation.language import Told, token_difference, token_intervals
 from tutelage.jobs.cached import answering
 from tutelage.jobs.estimate import check_weights
 from tutelage.jobs.lineup import Lineup, lineup
@@ -44,16 +45,18 @@ class Evaluation:
         classes: names of the classes.
         models: by name, in order, `model`, `accuracy`, `macro_f1`, `nll` (nats a sample), `ece`, `agreement` (with the teacher),
             `parameters`, `bytes`, `flops`, `latency_ms` and `throughput`, as far as they are known; and `intervals`, for the first five
-            `low` and `high`.
+            `low` and `high`. Of language models `measure_tokens`' numbers, with intervals.
         teacher: name of the model that the others may agree with; None where there is none.
         per_class: for each class its name as `class`, its `samples`, and `recall`, of each model by name: `value`, `low` and `high`; empty
             without labels.
-        comparisons: what `evaluation.comparison` says of pairs of models; empty without labels.
+        comparisons: what `evaluation.comparison` says of pairs of models; empty without labels. Of language models `first`, `second`, `nll`
+            (`difference`, `low` and `high`, in nats a token), and `better`: "first", "second", or None where the interval holds 0.
         recorded: of a run whose numbers should be those of its report.json, see `recorded.against`; None otherwise.
         notes: what else should be known, in sentences.
         level: of all intervals.
         seed: of what the intervals drew.
         timing: `threads`, `processor` and `device`.
+        tokens: how many were predicted by language models; None of other models.
     """
 
     data: str
@@ -70,6 +73,7 @@ class Evaluation:
     level: float
     seed: int
     timing: dict[str, Any]
+    tokens: int | None = None
 
     def as_json(self) -> dict[str, Any]:
         """All of it with the number of its format, as --json and --out give it."""
@@ -122,6 +126,9 @@ def evaluate(
     there = torch.accelerator.current_accelerator(check_available=True) if device == "auto" else None
     place = there or torch.device("cpu")
     shown, numbers = measured(found.models, source, place, reference=found.teacher, strict=True)
+    language = {name: said for name, said in shown.items() if isinstance(said, Told)}
+    if language:
+        return _of_language(found, chosen, source, language, numbers, data is None, seed, place)
     names = class_names(found.data)
     labelled = _labelled(shown)
     rows = by_class(shown, names) if labelled else None
@@ -144,6 +151,47 @@ def evaluate(
         level=LEVEL,
         seed=seed,
         timing={"threads": torch.get_num_threads(), "processor": processor(place), "device": place.type},
+    )
+
+
+def _of_language(
+    found: Lineup,
+    split: str,
+    source: Source,
+    shown: Mapping[str, Told],
+    numbers: dict[str, dict[str, Any]],
+    own: bool,
+    seed: int,
+    place: torch.device,
+) -> Evaluation:
+    for name, said in shown.items():
+        ends = token_intervals(said, seed=seed)
+        if name == found.teacher:  # of how far a model is from itself there is nothing to learn
+            ends = {key: value for key, value in ends.items() if key not in ("forward_kl", "reverse_kl", "agreement")}
+        numbers[name]["intervals"] = {key: {"low": low, "high": high} for key, (low, high) in ends.items()}
+    comparisons = []
+    for name, said in shown.items():
+        if name != found.first:
+            gap = token_difference(shown[found.first], said, seed=seed)
+            better = "first" if gap["high"] < 0 else "second" if gap["low"] > 0 else None
+            ends = {"difference": gap["nll"], "low": gap["low"], "high": gap["high"]}
+            comparisons.append({"first": found.first, "second": name, "nll": ends, "better": better})
+    return Evaluation(
+        data=found.data.name,
+        split=split,
+        samples=len(source),
+        labelled=len(source),
+        classes=[],
+        models=numbers,
+        teacher=found.teacher,
+        per_class=[],
+        comparisons=comparisons,
+        recorded=_recorded(found, own, split, numbers, None),
+        notes=found.notes,
+        level=LEVEL,
+        seed=seed,
+        timing={"threads": torch.get_num_threads(), "processor": processor(place), "device": place.type},
+        tokens=int(next(iter(shown.values())).tokens.sum()),
     )
 
 

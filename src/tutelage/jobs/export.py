@@ -21,9 +21,11 @@ from tutelage.jobs.folder import read_config
 from tutelage.jobs.foreign import refuse_links_out
 from tutelage.jobs.lineup import check_trusted, data_of, run_at
 from tutelage.jobs.measurement import last_split
+from tutelage.jobs.tokenizers import with_tokenizer
 from tutelage.signals import Model
 from tutelage.signals.columns import Columns
 from tutelage.signals.preprocessing import described
+from tutelage.signals.reading import Reading
 from tutelage.signals.tokens import Tokens
 from tutelage.students import hf
 from tutelage.students.onnx import OnnxNet
@@ -87,7 +89,7 @@ def export(
         refuse_links_out(run)  # a link in somebody else's run would copy any file out, or write to any place
     given = model if run is None else _part(run, name, trust_code)
     report = _report(run)
-    studied = sources.data_from(data_of(model, trust_code) if data is None else data)
+    studied = sources.data_from(data_of(model, trust_code) if data is None else with_tokenizer(data, model))
     handle = models.model_from(given, "model", data=studied, seed=0, trust_code=trust_code)
     if not handle.trained and handle.spec is not None:
         raise BadInput(f"{model!r} has no trained weights to export; give a run folder or weights=FILE")
@@ -125,7 +127,9 @@ class _Writer:
         self.split, self.source = last_split(data)
         self.batches = [self.source.batch(torch.arange(n) % len(self.source)) for n in TRIED]
         self.prepared = dict(recorded.get("prepared") or data.prepared)
-        self.classes = list(recorded.get("classes") or data.classes) or [str(i) for i in range(data.class_count() or 0)]
+        self.classes = list(recorded.get("classes") or data.classes)
+        if not self.classes and not isinstance(model.preprocessing, Reading):
+            self.classes = [str(i) for i in range(data.class_count() or 0)]
         model.module.to("cpu")
 
     def write(self, to: Format, int8: bool) -> dict[str, Any]:
@@ -135,6 +139,11 @@ class _Writer:
         about |= {**size_of(self.model.module), "classes": self.classes, "prepared": self.prepared, "preprocessing": seen}
         with self.model.mode(training=False), torch.no_grad():
             if to == "onnx":
+                if isinstance(self.model.preprocessing, Reading):
+                    raise BadInput(
+                        f"{self.model.name} is a language model of Hugging Face, whose cache of keys an ONNX file of ours would lack; "
+                        "export it with --to hf, a folder that vLLM, llama.cpp's converter and optimum read"
+                    )
                 return about | self._onnx(int8, about)
             if hf.is_hf(self.model.module):
                 return about | self._hf(to)
@@ -176,7 +185,8 @@ class _Writer:
         options = {"max_length": inputs.max_length} if isinstance(inputs, Tokens) else {}
         about: dict[str, Any] = {"packages": ["transformers"], "class": type(self.model.module).__name__}
         about["spec"] = specs.write(f"hf:{self.model.name}", options)
-        if to == "safetensors":
+        about |= {"exported": "hf"} if isinstance(inputs, Reading) else {}
+        if to == "safetensors" and not isinstance(inputs, Reading):
             code, packages = standalone.hf_code(kind_of(self.data.train) or "", self.classes, inputs)
             return about | {"packages": packages, "difference": self._tried(code)}
         return about | {"difference": self._read_again(options)}
@@ -244,6 +254,8 @@ def _use(about: Mapping[str, Any], kind: str | None) -> str:
     if standalone.FILE in about["files"]:
         samples = {"table": '[{"column": value}]', "text": '["a text"]'}
         return card.CODE.format(sample=samples.get(about["prepared"].get("kind", kind), '{"x": samples}'))
+    if seen.get("kind") == "causal":
+        return card.CAUSAL
     if about["exported"] != "hf":
         return card.WEIGHTS
     return card.HF_TEXT if seen.get("kind") == "tokens" else card.HF.format(auto=_auto(about["class"]))

@@ -17,6 +17,7 @@ from tutelage.jobs import models, sources
 from tutelage.jobs.cached import Handle, cached_from, is_cache
 from tutelage.jobs.folder import read_config
 from tutelage.jobs.report import numbers_of
+from tutelage.jobs.tokenizers import check_tokens, with_tokenizer
 from tutelage.signals import Model
 from tutelage.teachers import Ensemble, Frozen, Teacher
 
@@ -64,7 +65,7 @@ def lineup(given: Sequence[Any], *, data: Any = None, teacher: Any = None, trust
         raise BadInput("there is nothing to evaluate; name a model or a run")
     run = run_at(given[0]) if len(given) == 1 else None
     report = None if run is None else _report(run)
-    studied = sources.data_from(data_of(given[0], trust_code) if data is None else data)
+    studied = sources.data_from(data_of(given[0], trust_code) if data is None else with_tokenizer(data, *given, teacher))
     sources.check(studied)
     notes: list[str] = []
 
@@ -91,6 +92,7 @@ def lineup(given: Sequence[Any], *, data: Any = None, teacher: Any = None, trust
         reference = named if named in handles else _free("teacher" if "teacher" not in handles else named or "other teacher", handles)
         if reference not in handles:
             handles[reference] = made(teacher, "teacher")
+    notes += check_tokens({name: each for name, each in handles.items() if isinstance(each, Model)}, studied)
     return Lineup(studied, handles, reference, first, run, report, notes)
 
 

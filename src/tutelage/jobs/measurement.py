@@ -149,19 +149,20 @@ def findings_of(
         "teachers": list(there),
         **numbers,
     }
-    report["timing"] = {"threads": torch.get_num_threads(), "processor": processor(device), "device": torch.device(device).type}
+    timing = {"threads": torch.get_num_threads(), "processor": processor(device), "device": torch.device(device).type}
     if language:
         report["tokens"] = int(shown["student"].tokens.sum())
         if "alone" in shown:
             report["taught_minus_alone"] = token_difference(shown["student"], shown["alone"], seed=about["seed"])
         report["reliability"] = {name: reliability_of_tokens(each) for name, each in shown.items()}
-        return Findings({**report, "kept": None})
+        return Findings({**report, "timing": timing, "kept": None})
     gap = difference(shown["student"], shown["alone"]) if "alone" in shown else None
     if gap is not None:
         report["taught_minus_alone"] = gap
     per_class = by_class(shown, names)
     if per_class is not None:
         report["per_class"] = per_class
+    report["timing"] = timing
     if not rows:
         return Findings({**report, "kept": None})
     kept = _kept(shown, about["seed"])
@@ -274,7 +275,9 @@ def _splits(data: Data, classes: int, language: bool) -> dict[str, dict[str, Any
 
 
 def class_names(data: Data) -> list[str]:
-    """The classes by name, else by number; empty without labels."""
+    """The classes by name, else by number; empty without labels, and of language."""
+    if is_language(data.train):
+        return []
     return [str(name) for name in data.classes] or [str(number) for number in range(data.class_count() or 0)]
 
 

@@ -20,10 +20,12 @@ from tutelage import students
 from tutelage.data import Data, kind_of
 from tutelage.errors import BadInput, MissingFile, TutelageError, nearest
 from tutelage.jobs import specs
+from tutelage.language import holds_dialogues
 from tutelage.signals import RESERVED, Model
 from tutelage.signals.columns import are_columns, rescaled
 from tutelage.signals.preprocessing import CODE, rebuilt
 from tutelage.students import hf, timm
+from tutelage.students.causal import causal
 from tutelage.students.labels import check_order
 from tutelage.students.onnx import onnx
 from tutelage.usercode import function_in
@@ -80,11 +82,13 @@ def _made(
     if located in LOCATED and where:
         if "weights" in options:
             raise BadInput(f"{name} reads its weights from its own place; it takes no option weights")
-        maker = hf.hf if located == "hf" else timm.timm
+        language = located == "hf" and (kind == "tokens" or holds_dialogues(data))
+        maker = causal if language else hf.hf if located == "hf" else timm.timm
         _none_of({"kind", "classes", "count", "seed"}, options, name)
         chosen = specs.typed(options, maker, name)
         own: dict[str, Any] = {} if weights is None else {"weights": weights}
-        model = maker(where, kind=kind, classes=data.classes, count=data.class_count(), seed=seed, **own, **chosen)
+        own |= {} if language else {"kind": kind, "classes": data.classes, "count": data.class_count()}
+        model = maker(where, seed=seed, **own, **chosen)
         model.spec = specs.write(name, chosen)
         return model
     function = _function(name, role)
@@ -233,7 +237,7 @@ def sizes(data: Data) -> dict[str, int]:
     shown = {k: v for k, v in data.train.batch(torch.tensor([0])).items() if k not in RESERVED and isinstance(v, Tensor)}
     inputs = list(shown.values())
     if kind_of(data.train) == "tokens":
-        found["context"] = shown["input_ids"].shape[1]
+        found["context"] = int(data.prepared.get("length", shown["input_ids"].shape[1]))
     elif len(inputs) == 1:
         found["inputs"] = inputs[0][0].numel()
         if inputs[0].ndim == 4:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-COMPARED = ("accuracy", "macro_f1", "nll", "ece", "agreement", "parameters", "bytes", "flops")
+COMPARED = ("accuracy", "macro_f1", "perplexity", "nll", "ece", "entropy", "agreement", "parameters", "bytes", "flops")
 ABOUT = ("class", "samples")
 """What a row of classes holds besides recalls."""
 TOLERANCE = 1e-6

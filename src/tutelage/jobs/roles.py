@@ -10,6 +10,7 @@ from tutelage.data import Data
 from tutelage.errors import BadInput
 from tutelage.jobs import models
 from tutelage.jobs.cached import Handle, cached_from, is_cache
+from tutelage.jobs.tokenizers import check_tokens
 from tutelage.randomness import derive
 from tutelage.recipes import roles
 from tutelage.signals import Model
@@ -56,6 +57,7 @@ def handles_of(
         if data.class_count() is None and handle.classes:
             data = replace(data, classes=handle.classes)
         handles[role] = handle
+    check_tokens(handles, data)
     return handles, data
 
 

@@ -10,10 +10,17 @@ from typing import Any
 import torch
 from torch.utils.data import Dataset
 
-from tutelage.data import BUILT_IN, LOCATED, Data, Indexed, Source, Table, from_datasets, is_hf, kind_of
+from tutelage.data import BUILT_IN, Data, Indexed, Source, Table, from_datasets, is_hf, kind_of
+from tutelage.data import LOCATED as TABLES
 from tutelage.errors import BadInput, TutelageError, nearest
+from tutelage.evaluation.language import is_language, tokens_of
 from tutelage.jobs import specs
+from tutelage.language import Dialogues
+from tutelage.language.located import lessons_in
 from tutelage.usercode import function_in
+
+LOCATED: dict[str, Callable[..., Data]] = {**TABLES, "lessons": lessons_in}
+"""Kinds of data of the user's own: `kind:PATH`."""
 
 EXPECTED = f"{', '.join(BUILT_IN)}, {', '.join(f'{k}:PATH' for k in LOCATED)}, or file.py:function"
 
@@ -80,6 +87,8 @@ def check(data: Data) -> None:
             if isinstance(column, torch.Tensor) and column.is_floating_point() and not column.isfinite().all():
                 bad = int((~column.isfinite()).flatten(1).any(1).sum()) if column.ndim > 1 else int((~column.isfinite()).sum())
                 raise BadInput(f"column {key!r} of {source.name} is NaN or infinite in {bad} of {len(source)} samples; mend or drop them")
+    if isinstance(data.train, Dialogues) or is_language(data.train):
+        return
     known = data.train.labels()
     if known is None or known.is_floating_point() or known.ndim != 1:
         return
@@ -97,6 +106,8 @@ def in_a_line(data: Data) -> str:
     """Splits, classes and their balance, in a line for the log."""
     found = described(data)
     sizes = ", ".join(f"{s['samples']:,} {split}" for split, s in found["splits"].items())
+    if is_language(data.train):
+        return f"{sizes}; {tokens_of(data.train):,} tokens to learn"
     classes = f"; {len(found['classes'])} classes" if found["classes"] else "; no labels"
     uneven = found["imbalance"] is not None and found["imbalance"] >= 1.5
     return f"{sizes}{classes}" + (f", the largest {found['imbalance']:.1f} times the smallest" if uneven else "")
@@ -110,14 +121,15 @@ def described(data: Data) -> dict[str, Any]:
         `imbalance` (training samples of the largest class over those of the smallest that has any; None without labels), and a few
         `examples`.
     """
-    count = data.class_count()
+    language = is_language(data.train)
+    count = None if language else data.class_count()
     named = list(data.classes) or [str(i) for i in range(count or 0)]
     splits: dict[str, Any] = {}
     for split in ("train", "validation", "test"):
         source: Source | None = getattr(data, split)
         if source is None:
             continue
-        labels = source.labels()
+        labels = None if language else source.labels()
         counts = None
         if labels is not None and labels.ndim == 1 and not labels.is_floating_point():
             counts = torch.bincount(labels[labels >= 0].long(), minlength=len(named)).tolist()

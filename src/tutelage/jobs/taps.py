@@ -12,6 +12,7 @@ from tutelage.errors import BadInput, TutelageError
 from tutelage.jobs import models, sources
 from tutelage.jobs.cached import Handle
 from tutelage.jobs.estimate import check_weights
+from tutelage.jobs.tokenizers import with_tokenizer
 from tutelage.signals import Depth, Model, Trace
 from tutelage.teachers import Cached
 
@@ -27,7 +28,7 @@ def taps(model: Any, data: Any = "digits", trust_code: bool = False) -> tuple[Mo
     Returns:
         The handle, and its modules in the order in which they finish.
     """
-    studied = sources.data_from(data)
+    studied = sources.data_from(with_tokenizer(data, model))
     handle = models.model_from(model, "model", data=studied, seed=0, trust_code=trust_code)
     check_weights({"model": handle})
     return handle, traced(handle, "model", studied)

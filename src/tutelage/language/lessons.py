@@ -138,6 +138,12 @@ class Lessons(Source):
         """How many of them are to be predicted."""
         return sum(int((self._follows[begin:end] != NOTHING).sum()) for begin, end in self._pieces_of.tolist())
 
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest sample."""
+        ends = (self._pieces_of[:, 1] - self._pieces_of[:, 0]).cumsum(0)[self._window_ends - 1]
+        return int(ends.diff(prepend=ends.new_zeros(1)).max())
+
     def remarks(self) -> list[str]:
         """What a user should know of how these were cut and packed, in sentences."""
         said = []
@@ -187,6 +193,11 @@ class Lessons(Source):
             found = torch.cat([self._follows[begin:end] for begin, end in self._window(row)])
             y_NT[row, : len(found)] = found
         return y_NT
+
+    @property
+    def labelled(self) -> bool:
+        """There is something to learn, or it could not have been made."""
+        return True
 
     def ids(self) -> Tensor:
         """Those of the dialogues, or the numbers of the windows."""

@@ -45,7 +45,7 @@ def hinton_kd(
     """
     if not 0 <= alpha <= 1:
         raise BadInput(f"hinton-kd: alpha={alpha}; expected a share in [0, 1]")
-    if alpha < 1 and data.train.labels() is None:
+    if alpha < 1 and not data.train.labelled:
         raise BadInput(f"hinton-kd: {data.name} has no labels, which the share 1 - alpha of the loss needs; give alpha=1")
     soft = Match("logits", by=soft_targets(temperature), name="soft-targets")
     if alpha == 0:

@@ -70,7 +70,7 @@ def lm_kd(
     """
     if not 0 <= alpha <= 1:
         raise BadInput(f"lm-kd: alpha={alpha}; expected a share in [0, 1]")
-    if alpha < 1 and data.train.labels() is None:
+    if alpha < 1 and not data.train.labelled:
         raise BadInput(f"lm-kd: {data.name} has no labels, which the share 1 - alpha of the loss needs; give alpha=1")
     by = _distance(divergence, temperature, beta, skew)
     match = Match("logits", by=by, name=TERMS[divergence], over=reduction)

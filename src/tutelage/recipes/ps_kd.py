@@ -44,7 +44,7 @@ def ps_kd(student: Model, data: Data, *, alpha: float = 0.8, fit: Fit = Fit(epoc
     if not 0 <= alpha <= 1:
         raise BadInput(f"ps-kd: alpha={alpha}; expected a share in [0, 1]")
     classes = data.class_count()
-    if classes is None or data.train.labels() is None:
+    if classes is None or not data.train.labelled:
         raise BadInput(f"ps-kd begins with the labels, but {data.name} has none")
     share = per_epoch(lambda epoch, epochs: alpha * min(1.0, (epoch + 1) / max(epochs, 1.0)))
     match = Match("logits", "probabilities", by=probability_cross_entropy(), target=label_mix(share), name="refined-labels")

@@ -8,6 +8,7 @@ from typing import Any
 from tutelage.errors import BadInput
 from tutelage.signals.columns import Columns
 from tutelage.signals.images import ImageInputs
+from tutelage.signals.reading import Reading
 from tutelage.signals.text import HashedWords
 from tutelage.signals.tokens import Tokens
 
@@ -21,7 +22,7 @@ def described(inputs: Callable[..., Any] | None) -> dict[str, Any] | None:
     """A model's own preprocessing as plain values with a `kind`; None where it has none. A user's own function is only named."""
     if inputs is None:
         return None
-    if isinstance(inputs, OURS):
+    if isinstance(inputs, (*OURS, Reading)):
         return inputs.described
     return {"kind": CODE, "name": getattr(inputs, "__qualname__", type(inputs).__qualname__)}
 

@@ -1,82 +1,23 @@
-"""Hugging Face causal language models: from a folder, the hub, a GGUF file or a config; with fewer layers, or with LoRA adapters.
-
-Shapes: B batch, T positions, V vocabulary.
-"""
+"""Hugging Face causal language models: from a folder, the hub, a GGUF file or a config; with fewer layers, or with LoRA adapters."""
 
 from __future__ import annotations
 
 import copy
 import pickle
-from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from torch import Tensor, nn
+from torch import nn
 
 from tutelage.errors import BadInput, MissingFile, in_short
 from tutelage.extras import needed
-from tutelage.signals import Batch, Model
+from tutelage.signals import Model
+from tutelage.signals.reading import Reading
 from tutelage.students.adapters import EXTRA, adapt
 from tutelage.students.hf import config_of, quiet, refuse_outside, tokenizer_of
 from tutelage.students.layers import cut, kept_layers
-
-ARGUMENTS = ("input_ids", "attention_mask", "position_ids")
-
-
-class Reading:
-    """What a causal model is called with, and what of its output counts; the columns are those of `tutelage.language.Lessons`.
-
-    Args:
-        load: gives the tokenizer (Hugging Face's interface) when it is first asked for.
-        width: logits that the model gives.
-        context: most positions that it takes; None where its config does not say.
-        name: how messages call the model.
-    """
-
-    def __init__(self, load: Callable[[], Any], width: int, context: int | None, name: str) -> None:
-        self._load, self.width, self.context, self.name = load, width, context, name
-        self.common = width
-        self._tokenizer: Any = None
-
-    @property
-    def tokenizer(self) -> Any:
-        """The tokenizer, loaded when first asked for."""
-        if self._tokenizer is None:
-            self._tokenizer = self._load()
-        return self._tokenizer
-
-    @property
-    def described(self) -> dict[str, Any]:
-        """As plain values; the tokenizer's files lie beside them, see `save`."""
-        return {"kind": "causal"}
-
-    def save(self, folder: Path) -> None:
-        """Write the tokenizer's files, its chat template among them."""
-        self.tokenizer.save_pretrained(folder)
-
-    def __call__(self, batch: Batch) -> dict[str, Any]:
-        """Tokens with their mask or places. No cache is made: it would let the documents of a packed window see each other."""
-        tokens = batch.get("input_ids")
-        if not isinstance(tokens, Tensor) or tokens.ndim != 2:
-            raise BadInput(f"{self.name} reads tokens, a column input_ids of (B, T); the batch has {', '.join(sorted(batch))}")
-        self.check_length(tokens.shape[1])
-        return {name: batch[name] for name in ARGUMENTS if name in batch} | {"use_cache": False}
-
-    def logits(self, output: Any) -> Tensor:
-        """The logits (B, T, V) in what the model gave, as far as the other model has them, too."""
-        logits: Tensor = output.logits
-        return logits if logits.shape[-1] == self.common else logits[..., : self.common]
-
-    def check_length(self, length: int) -> None:
-        """Refuse samples that are longer than the model can read.
-
-        Raises:
-            BadInput: says how long they may be.
-        """
-        if self.context is not None and length > self.context:
-            raise BadInput(f"{self.name} reads {self.context:,} tokens at most and got {length:,}; give data with length={self.context}")
 
 
 def causal(
@@ -84,7 +25,7 @@ def causal(
     *,
     seed: int = 0,
     pretrained: bool | None = None,
-    layers: int | Sequence[int] | None = None,
+    layers: Any = None,
     lora: int | None = None,
     lora_alpha: float | None = None,
     tokenizer: str | None = None,
@@ -97,7 +38,7 @@ def causal(
         where: a folder with config.json, a GGUF file, or a name on the hub.
         seed: of weights that are drawn: all of them without `pretrained`, else those of adapters.
         pretrained: whether to read weights; by default where the folder has some.
-        layers: how many of its blocks to keep, spread evenly from the first to the last, or which ones, counted from 0.
+        layers: how many of its blocks to keep, spread evenly from the first to the last; or which, a list, counted from 0. None keeps all.
         lora: rank of adapters beside all linear layers but the head, which are then all that is trained; None for the model itself.
         lora_alpha: scale of the adapters, as peft means it; twice the rank by default.
         tokenizer: where its tokenizer is, if not in `where`.
@@ -158,12 +99,12 @@ def causal(
             raise BadInput(f"the weights of hf:{where} cannot be read: {in_short(error)}") from None
         return finished(made)
 
-    named = {} if tokenizer else read
     inputs = Reading(
-        lambda: tokenizer_of(tokenizer or source, text.vocab_size, **named),
+        lambda: tokenizer_of(tokenizer or where, text.vocab_size),
         text.vocab_size,
         getattr(text, "max_position_embeddings", None),
         f"hf:{where}",
+        tokenizer or (str(place / read["gguf_file"]) if read else where),
     )
     name = place.resolve().parent.name if place.name == "model" else Path(where).stem if read else place.name
     return Model(make, name=name, seed=seed, inputs=inputs, logits=inputs.logits, trained=bool(pretrained), blueprint=blueprint)

@@ -182,21 +182,22 @@ def _has_head(config: Any, count: int) -> bool:
     return named.endswith(("ForSequenceClassification", "ForImageClassification")) and config.num_labels == count
 
 
-def tokenizer_of(where: str, vocabulary: int | None = None, **read: Any) -> Any:
-    """The tokenizer of a Hugging Face folder or name.
+def tokenizer_of(where: str, vocabulary: int | None = None) -> Any:
+    """The tokenizer of a Hugging Face folder or name, or in a GGUF file.
 
     Args:
-        where: the folder, or a name on the hub.
+        where: the folder, the file, or a name on the hub.
         vocabulary: tokens that the model knows; None where that is not known.
-        read: what else transformers must be told, such as gguf_file.
 
     Raises:
         BadInput: there is none that can be read, or it knows more tokens than the model.
     """
     transformers = needed("transformers", "hf", f"the tokenizer of {where}")
+    path = Path(where).expanduser()
+    file = {"gguf_file": path.name} if path.suffix == ".gguf" and path.is_file() else {}
     try:
         with quiet():
-            tokenizer = transformers.AutoTokenizer.from_pretrained(where, trust_remote_code=False, **read)
+            tokenizer = transformers.AutoTokenizer.from_pretrained(str(path.parent) if file else where, trust_remote_code=False, **file)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise BadInput(f"hf:{where} has no tokenizer that can be read ({in_short(error)}); name one with tokenizer=FOLDER") from None
     tokenizer.init_kwargs.pop("auto_map", None)

@@ -12,7 +12,7 @@ from tutelage.errors import BadInput
 if TYPE_CHECKING:
     from tutelage.training.run import Run
 
-Result: TypeAlias = "Mapping[str, Tensor | float | int | str | bool]"
+Values: TypeAlias = "Mapping[str, Tensor | float | int | str | bool]"
 
 
 class Action:
@@ -27,20 +27,20 @@ class Action:
         BadInput: the result is asked for before the work is done.
     """
 
-    def __init__(self, name: str, run: Callable[[Run], Result]) -> None:
+    def __init__(self, name: str, run: Callable[[Run], Values]) -> None:
         self.name, self.run = name, run
-        self._result: Result | None = None
+        self._result: Values | None = None
 
     @property
-    def result(self) -> Result:
-        """What it gave; for stages after it, such as `Stage(data=lambda: chosen(action.result))`."""
+    def result(self) -> Values:
+        """What it gave, for stages after it that read it when they open: ``Stage(data=lambda: chosen(action.result))``."""
         if self._result is None:
             raise BadInput(
                 f"the result of the action {self.name!r} was asked for before it was done; a stage after it may read it when it opens"
             )
         return self._result
 
-    def take(self, result: Result) -> None:
+    def take(self, result: Values) -> None:
         """Take the result of the work.
 
         Raises:

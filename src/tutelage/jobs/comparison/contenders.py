@@ -79,7 +79,7 @@ def contenders(
         BadInput: a recipe that was named does not apply or is named twice, or none applies.
     """
     names = [each.name for each in listing()] if recipes is None else _named(recipes)
-    if recipes is not None and data.train.labels() is not None and BASELINE not in names:
+    if recipes is not None and data.train.labelled and BASELINE not in names:
         names.append(BASELINE)
     found: list[Contender] = []
     left_out: list[dict[str, str]] = []
@@ -176,7 +176,7 @@ def _contender(name: str, given: Mapping[str, Any], data: Data, seed: int, trust
             raise BadInput(f"{name}: {key} is a role, which all recipes share; give --{key}")
     if not set(knobs_of(function)) & set(typed) and text:
         raise BadInput(f"{name}: expected RECIPE:knob=value,knob=value")
-    if function.about.needs_labels and data.train.labels() is None:  # type: ignore[attr-defined]
+    if function.about.needs_labels and not data.train.labelled:  # type: ignore[attr-defined]
         raise BadInput(f"recipe {name} needs labels, but {data.name} has none")
     knobs = chosen_knobs(function, name, typed)
     handles, studied = handles_of(function, name, {k: v for k, v in given.items() if k in roles}, data, seed, trust_code)

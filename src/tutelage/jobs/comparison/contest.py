@@ -48,7 +48,7 @@ class Task:
         trust_code: let a run folder name a .py file whose code then runs.
         place: the comparison's folder.
         instead: by role, the run folder of a model that is trained for the comparison.
-        metric: of which more is better: accuracy, or agreement with the teacher where there are no labels.
+        metric: of which more is better: accuracy, agreement with the teacher where there are no labels, likelihood of language models.
         views: augmented views of each sample that all study in turn, since the teacher's cache knows no others; None for a new one each
             epoch.
     """

@@ -20,6 +20,8 @@ REFERENCE = "hinton-kd"
 
 COUNTED = ("accuracy", "agreement")
 """Metrics that are shares of samples."""
+SHARES = ("accuracy", "macro_f1", "ece", "agreement", "likelihood")
+"""Numbers that are at most 1."""
 
 Seeds = Mapping[str, Mapping[str, Any]]
 """Of one recipe, by seed: `validation` and `test`, each metric's number, and `seconds`."""
@@ -58,8 +60,8 @@ def differences(results: Mapping[str, Seeds], metric: str, samples: int) -> list
 
     Args:
         results: seeds of each recipe.
-        metric: of which more is better; a share of samples.
-        samples: of the split: one over it is the smallest step of a share.
+        metric: of which more is better, at most 1.
+        samples: of the split: one over it is the smallest step of a share of samples.
 
     Returns:
         `first`, `second`, `metric`, `mean` (first less second), `low` and `high` (None for one seed), `p`, `p_holm` raised for all pairs
@@ -94,7 +96,7 @@ def _gap(results: Mapping[str, Seeds], pair: tuple[str, str], metric: str, sampl
     if not shared:
         return None
     one, other = ([results[name][seed]["test"][metric] for seed in shared] for name in pair)
-    return paired_interval(one, other, step=1 / samples)
+    return paired_interval(one, other, step=1 / samples if metric in COUNTED else 0.0)
 
 
 def summary(seeds: Seeds, metric: str, samples: int, chosen_on: int) -> dict[str, Any]:
@@ -116,10 +118,11 @@ def summary(seeds: Seeds, metric: str, samples: int, chosen_on: int) -> dict[str
     test = {}
     for key in shown:
         found = interval([row["test"][key] for row in rows], step=1 / samples if key in COUNTED else 0.0)
-        test[key] = ends(found, 0.0, math.inf if key == "nll" else 1.0)
+        test[key] = ends(found, 0.0, 1.0 if key in SHARES else math.inf)
     seconds = [row["seconds"] for row in rows if row["seconds"] is not None]
+    chosen_by = interval([row["validation"][metric] for row in rows], step=1 / chosen_on if metric in COUNTED else 0.0)
     return {
-        "validation": ends(interval([row["validation"][metric] for row in rows], step=1 / chosen_on), 0.0, 1.0),
+        "validation": ends(chosen_by, 0.0, 1.0),
         "test": test,
         "seconds": ends(interval(seconds), 0.0) if seconds else None,
     }

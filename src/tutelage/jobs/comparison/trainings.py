@@ -11,6 +11,7 @@ import torch
 
 from tutelage.data import Data, Source
 from tutelage.evaluation import measure, predict
+from tutelage.evaluation.language import is_language, measure_tokens, told
 from tutelage.jobs import models, sources
 from tutelage.jobs.cached import Handle, answering, cached_from, is_cache, views_of
 from tutelage.jobs.distill import distill
@@ -22,7 +23,7 @@ from tutelage.signals import Model
 from tutelage.teachers import Teacher, Views
 from tutelage.training import Fit, Plan, RunOptions
 
-MEASURED = ("accuracy", "macro_f1", "nll", "ece", "agreement")
+MEASURED = ("accuracy", "macro_f1", "nll", "ece", "agreement", "perplexity", "likelihood", "entropy", "forward_kl", "reverse_kl")
 COSTS = ("model", "parameters", "bytes", "flops", "latency_ms", "throughput")
 
 
@@ -105,7 +106,7 @@ def student(folder: Path, **training: Any) -> dict[str, Any]:
     report, studied = result.report, sources.data_from(training["data"])
     split, chosen_on = chosen_split(studied)
     teacher = None
-    if "teacher" in roles and studied.train.labels() is None:  # agreement is all that can be measured then
+    if "teacher" in roles and not studied.train.labelled:  # agreement is all that can be measured then
         given = roles["teacher"]
         handle = (
             cached_from(given, "teacher", studied)
@@ -180,5 +181,9 @@ def numbers_of(model: Model, source: Source, teacher: Model | Teacher | None = N
         teacher: with whom it may agree.
     """
     device = next(model.module.parameters(), torch.empty(0)).device
-    said = predict(model, source, device=device)
-    return dict(measure(said, None if teacher is None else predict(teacher, source, device=device)))
+    if is_language(source):
+        there = {"model": model} | ({} if teacher is None else {"teacher": teacher})
+        said = told(there, source, reference=None if teacher is None else "teacher", device=device)
+        return measure_tokens(said["model"])
+    answers = predict(model, source, device=device)
+    return dict(measure(answers, None if teacher is None else predict(teacher, source, device=device)))
