@@ -27,10 +27,10 @@ from tutelage.signals import DeferredLogits, Form, SparseLogits
 BY_ROWS: frozenset[Form] = frozenset({"dense", "deferred"})
 """The forms that are read by what needs all classes, but no other rows than the one that it is about."""
 
-NUMBERS = 1 << 20
-"""Logits of a side that are made at once, but for the next."""
+NUMBERS = 1 << 22
+"""Logits of a side that are made at once, as far as the next allows it."""
 
-LEAST = 256
+LEAST = 160
 """Rows that are worked on at once, at least: with fewer, reading the head and its gradient takes longer than multiplying by them."""
 
 FEW = 16.0
@@ -148,16 +148,21 @@ class _Sums:
 
     def add(self, rows: slice, of_made_RV: Tensor, own: DeferredLogits, weights_R: Tensor | None) -> None:
         """Bring the gradient on what the head gave for some rows back through it."""
-        hidden_RD = own.hidden[rows]
+        hidden_RD, plain = own.hidden[rows], own.dtype == _wide(own)
         if self.hidden is not None:
-            self.hidden[rows] = of_made_RV @ own.weight
+            if plain:
+                torch.mm(of_made_RV, own.weight, out=self.hidden[rows])
+            else:
+                self.hidden[rows] = of_made_RV @ own.weight
         if self.weight is not None:
             if weights_R is not None:
                 hidden_RD = hidden_RD * weights_R[rows].to(hidden_RD.dtype).unsqueeze(-1)
-            if hidden_RD.dtype == self.weight.dtype:
+            if not plain:
+                self.weight += of_made_RV.t() @ hidden_RD
+            elif rows.start:
                 self.weight.addmm_(of_made_RV.t(), hidden_RD)
             else:
-                self.weight += of_made_RV.t() @ hidden_RD
+                torch.mm(of_made_RV.t(), hidden_RD, out=self.weight)
         if self.bias is not None:
             wide_RV = of_made_RV.to(self.bias.dtype)
             self.bias += wide_RV.sum(0) if weights_R is None else weights_R[rows].to(wide_RV.dtype) @ wide_RV
@@ -177,9 +182,8 @@ def _walk(work: _Work, wanted: tuple[bool, ...] = (), of_values_R: Tensor | None
     with torch.no_grad(), torch.autocast(work.own.device.type, enabled=False):
         own = work.own.ready()
         told = work.target.ready() if isinstance(work.target, DeferredLogits) else work.target
-        wide = _wide(own)
         parts = zip((own.hidden, own.weight, own.bias), wanted or (False,) * 3, strict=True)
-        sums = _Sums(*(torch.zeros_like(part, dtype=wide) if want and part is not None else None for part, want in parts))
+        sums = _Sums(*(torch.zeros_like(part, dtype=_wide(own)) if want and part is not None else None for part, want in parts))
 
         def piece(rows: slice) -> Tensor:
             given = _some(told, rows if work.places is None else work.places[rows])
