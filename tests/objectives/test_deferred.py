@@ -53,11 +53,12 @@ sizes = pytest.mark.parametrize("size", [1, 2, 7, 100])
 
 @pytest.fixture
 def rows(monkeypatch):
-    """Sets how many rows are worked on at once."""
+    """Sets how many rows are made at once, and as many are compared at once, but for one case."""
 
     def choose(size):
         monkeypatch.setattr(deferred, "NUMBERS", 1)
         monkeypatch.setattr(deferred, "LEAST", size)
+        monkeypatch.setattr(deferred, "AT_ONCE", {"cpu": V * (2 if size == 7 else size)})
 
     return choose
 

@@ -12,7 +12,7 @@ Shapes: R rows, D width, V vocabulary.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -30,8 +30,13 @@ BY_ROWS: frozenset[Form] = frozenset({"dense", "deferred"})
 NUMBERS = 1 << 22
 """Logits of a side that are made at once, as far as the next allows it."""
 
-LEAST = 160
-"""Rows that are worked on at once, at least: with fewer, reading the head and its gradient takes longer than multiplying by them."""
+LEAST = 256
+"""Rows whose logits are made at once, at least: with fewer, reading the head and its gradient takes longer than multiplying by them."""
+
+AT_ONCE = {"cpu": 1 << 18}
+"""Logits of a side that are compared at once, by device: what a distance makes of them fits into a processor's cache. Elsewhere `WIDE`."""
+
+WIDE = 1 << 22
 
 FEW = 16.0
 """Roundings by which two numbers that are meant to be equal may differ."""
@@ -185,20 +190,29 @@ def _walk(work: _Work, wanted: tuple[bool, ...] = (), of_values_R: Tensor | None
         parts = zip((own.hidden, own.weight, own.bias), wanted or (False,) * 3, strict=True)
         sums = _Sums(*(torch.zeros_like(part, dtype=_wide(own)) if want and part is not None else None for part, want in parts))
 
-        def piece(rows: slice) -> Tensor:
+        def piece(rows: slice) -> Iterator[Tensor]:
             given = _some(told, rows if work.places is None else work.places[rows])
             made_RV = F.linear(own.hidden[rows], own.weight, own.bias)
-            if not any(wanted):
-                return _each(work.fn(own.shaped(made_RV), given), made_RV)
-            with torch.enable_grad():
-                values_R = _each(work.fn(own.shaped(made_RV.requires_grad_()), given), made_RV)
-                on_values_R = torch.ones_like(values_R) if of_values_R is None else of_values_R[rows]
-                (of_made_RV,) = torch.autograd.grad(values_R, made_RV, on_values_R)
-            sums.add(rows, of_made_RV, own, work.weights if of_values_R is None else None)
-            return values_R.detach()
+            for few in _slices(len(made_RV), AT_ONCE.get(own.device.type, WIDE) // own.classes):
+                logits_RV, given_R = made_RV[few].detach(), _some(given, few)
+                if not any(wanted):
+                    yield _each(work.fn(own.shaped(logits_RV), given_R), logits_RV)
+                    continue
+                with torch.enable_grad():
+                    values_R = _each(work.fn(own.shaped(logits_RV.requires_grad_()), given_R), logits_RV)
+                on_values_R = torch.ones_like(values_R) if of_values_R is None else of_values_R[rows][few]
+                made_RV[few] = torch.autograd.grad(values_R, logits_RV, on_values_R)[0]  # the logits are needed no more
+                yield values_R.detach()
+            if any(wanted):
+                sums.add(rows, made_RV, own, work.weights if of_values_R is None else None)
 
-        size = max(NUMBERS // own.classes, LEAST)
-        return torch.cat([piece(slice(start, start + size)) for start in range(0, len(own.hidden), size)]), sums
+        pieces = _slices(len(own.hidden), max(NUMBERS // own.classes, LEAST))
+        return torch.cat([values_R for rows in pieces for values_R in piece(rows)]), sums
+
+
+def _slices(count: int, size: int) -> list[slice]:
+    size = max(size, 1)
+    return [slice(start, min(start + size, count)) for start in range(0, count, size)]
 
 
 def _each(values: Tensor, made_RV: Tensor) -> Tensor:
