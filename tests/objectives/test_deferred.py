@@ -293,9 +293,13 @@ def test_no_more_than_a_piece_of_the_vocabulary_is_held(rng, rows):
     assert all(shape.numel() <= max(own.hidden.numel(), 2 * V) or shape == own.weight.shape for shape in held)
 
 
-def test_a_graph_that_is_kept_gives_its_gradients_again(rng, rows):
+@pytest.mark.parametrize("told_by_torch", [True, False])
+def test_a_graph_that_is_kept_gives_its_gradients_again(rng, rows, monkeypatch, told_by_torch):
     """Shares of the gradient are taken before the backward pass, over the same graph; neither may change the other by a bit."""
     rows(2)
+    assert deferred.LAST_TIME is not None
+    if not told_by_torch:
+        monkeypatch.setattr(deferred, "LAST_TIME", None)
     own, told = student(rng), teacher(rng)
     loss = DISTANCES["forward"](own, told).mean()
     first, second = gradients(loss, own), gradients(loss, own)
