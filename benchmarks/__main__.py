@@ -1,6 +1,6 @@
 """Measure, and write the table.
 
-    python benchmarks                # all subjects, about six minutes on two idle cores
+    python benchmarks                # all subjects, about ten minutes on two idle cores
     python benchmarks loop taps      # some of them; the others keep their results
     python benchmarks bytes bytes_students bytes_scale    # what is only done when it is named: on a real model, an hour on one core
 
@@ -22,7 +22,7 @@ import peer
 import table
 from timing import surroundings
 
-SUBJECTS = ("loop", "taps", "training", "early_stop", "cache", "objectives", "recipes", "startup")
+SUBJECTS = ("loop", "taps", "training", "early_stop", "cache", "objectives", "deferred", "recipes", "startup")
 STUDIES = ("bytes", "bytes_students", "bytes_scale")
 """Subjects that are no times: they have pages of their own, and are left out unless they are named."""
 ROOT = Path(__file__).parent.parent

@@ -148,3 +148,22 @@ def test_language_is_told_by_its_labels(source):
     assert not is_language(Table({"x": torch.zeros(3, 2), "y": torch.arange(3)}))
     assert not is_language(Table({"x": torch.zeros(3, 2), "y": torch.full((3, 2), 0.5)}))
     assert not is_language(Table({"x": torch.zeros(3, 2)}))
+
+
+def test_large_vocabularies_are_measured_without_all_their_logits(monkeypatch):
+    """The numbers are those of dense logits, whether the models say themselves or a teacher does for them."""
+    from small_texts import net, sharp, texts
+    from tutelage.signals import head
+
+    source = texts().train
+    teacher, student = sharp(), Model(net, seed=1)
+    expected = told({"teacher": Frozen(teacher), "student": student}, source, reference="teacher", batch_size=4)
+    shown = []
+    for model in (teacher, student):
+        model.module.head.register_forward_hook(lambda _m, _i, out: shown.append(out.shape[1]))
+    monkeypatch.setattr(language, "held", lambda model, batch: head.held(model, batch, least=0))
+    found = told({"teacher": Frozen(teacher), "student": student}, source, reference="teacher", batch_size=4)
+    assert max(shown) == 1
+    for name, said in found.items():
+        assert measure_tokens(said) == pytest.approx(measure_tokens(expected[name]), rel=1e-5)
+        torch.testing.assert_close(said.nats, expected[name].nats, rtol=1e-5, atol=1e-5)

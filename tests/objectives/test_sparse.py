@@ -474,7 +474,7 @@ def test_what_each_distance_accepts_is_said_and_held_to(rng):
                     by(student, target)
         for by in (soft_targets(1.0), soft_cross_entropy(1.0), jensen_shannon()):
             assert Match("logits", by=by).refuses(target.form) is None
-            assert Match("logits", by=by).refuses("deferred") is not None
+            assert Match("logits", by=by).refuses("unheard of") is not None
         with pytest.raises(BadInput, match="its connector takes all classes"):
             Match("logits", by=soft_targets(1.0), through=regressor())({"logits": student}, {"logits": target}, {})
         with pytest.raises(BadInput, match="its target puts the teacher's values for all classes in another order"):

@@ -8,6 +8,7 @@ Shapes: N samples, B batch, T positions, R unmasked positions of a batch, V voca
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,7 +21,8 @@ from tutelage.data import Source
 from tutelage.errors import BadInput
 from tutelage.evaluation.classification import BINS, NO_LABEL
 from tutelage.randomness import generator
-from tutelage.signals import Batch, Model
+from tutelage.signals import Batch, DeferredLogits, Model
+from tutelage.signals.head import held
 from tutelage.signals.outputs import raised
 from tutelage.teachers import Teacher
 
@@ -99,14 +101,15 @@ def told(
     bins = {name: torch.zeros(BINS, 3, dtype=torch.float64) for name in models}
     for model in _single(models):
         model.module.to(device)
+    first = _placed(source.batch(torch.arange(min(1, len(source)))), device)
+    deferring = {name for name, each in models.items() if _can_defer(each, first)}
     place, count = 0, batch_size or 1  # the first shows how many fit
     while place < len(source):
         positions = torch.arange(place, min(place + count, len(source)))
         place += len(positions)
-        batch = source.batch(positions)
-        placed = {k: v.to(device) if isinstance(v, Tensor) else v for k, v in batch.items()}
+        placed = _placed(source.batch(positions), device)
         known_BT = placed["y"] != NO_LABEL
-        shown = {name: _logits(each, placed) for name, each in models.items()}
+        shown = {name: _logits(each, placed, name in deferring) for name, each in models.items()}
         width = max(logits.shape[-1] for logits in shown.values())
         count = batch_size or max(1, min(SAMPLES, AT_ONCE // (width * known_BT.shape[1])))
         of_samples = {name: torch.zeros(len(positions), len(SUMS), dtype=torch.float64) for name in models}
@@ -208,11 +211,26 @@ def _single(models: Mapping[str, Model | Teacher]) -> list[Model]:
     return [model for each in models.values() for model in (each.models() if isinstance(each, Teacher) else [each])]
 
 
-def _logits(who: Model | Teacher, batch: Batch) -> Any:
-    if isinstance(who, Teacher):
-        return who.signals(batch, {"logits"})["logits"]
-    with who.mode(training=False), torch.no_grad():
-        return who.observe(batch, {"logits"})["logits"]
+def _placed(batch: Batch, device: torch.device | str) -> dict[str, Any]:
+    return {k: v.to(device) if isinstance(v, Tensor) else v for k, v in batch.items()}
+
+
+def _can_defer(who: Model | Teacher, batch: Batch) -> bool:
+    """Whether the logits over a large vocabulary need not exist as a whole."""
+    if isinstance(who, Teacher) and "deferred" not in who.gives.forms:
+        return False
+    with contextlib.ExitStack() as stack:
+        return all(stack.enter_context(held(model, batch)) is None for model in _single({"": who}))
+
+
+def _logits(who: Model | Teacher, batch: Batch, deferring: bool) -> Any:
+    with contextlib.ExitStack() as stack:
+        for model in _single({"": who}) if deferring else ():
+            stack.enter_context(model.deferring())
+        if isinstance(who, Teacher):
+            return who.signals(batch, {"logits"})["logits"]
+        with who.mode(training=False), torch.no_grad():
+            return who.observe(batch, {"logits"})["logits"]
 
 
 def _parts(known_BT: Tensor, classes: int) -> list[tuple[Tensor, Tensor]]:
@@ -223,7 +241,7 @@ def _parts(known_BT: Tensor, classes: int) -> list[tuple[Tensor, Tensor]]:
 
 def _rows(logits: Any, rows: tuple[Tensor, Tensor]) -> Tensor:
     """The logits (R, V) at some positions, in float32 or wider."""
-    return raised(logits[rows])
+    return raised(logits.at(rows).dense() if isinstance(logits, DeferredLogits) else logits[rows])
 
 
 def _numbers(log_q_RV: Tensor, label_R: Tensor, log_p_RV: Tensor | None) -> tuple[Tensor, Tensor]:

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tutelage.errors import BadInput, nearest
+from tutelage.objectives.deferred import BY_ROWS
 from tutelage.objectives.divergences import FLOOR, in_pieces
 from tutelage.objectives.match import Distance
 from tutelage.objectives.objective import alike
@@ -70,7 +71,7 @@ def interpolated_target(t: Number, value: Literal["kl", "cross-entropy"] = "kl")
     def fn(student_BV: Tensor, teacher_BV: Tensor, t: float) -> Tensor:
         return interpolated_divergence(student_BV, teacher_BV, t, value)
 
-    return Distance(fn, {"t": t}, name="interpolated_target", reason="mixes the logits of all classes")
+    return Distance(fn, {"t": t}, BY_ROWS, name="interpolated_target", reason="mixes the logits of all classes")
 
 
 def _check_place(where: str, t: float) -> None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Literal
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from tutelage.errors import BadInput, ShapeMismatch
-from tutelage.objectives.objective import Needs, Objective, Term, fitting
-from tutelage.signals import Batch, Signals, SparseLogits, Tap
+from tutelage.objectives.deferred import BY_ROWS, by_rows, foretold
+from tutelage.objectives.objective import Needs, Objective, Over, Term, fitting
+from tutelage.signals import Batch, DeferredLogits, Signals, SparseLogits, Tap
 from tutelage.signals.outputs import raised
 
 IGNORED = -100
@@ -31,16 +34,20 @@ def label_cross_entropy(logits_BV: Tensor, y: Tensor, label_smoothing: float = 0
         ShapeMismatch: labels that would broadcast, or fit no row.
     """
     logits_BV = raised(logits_BV)
-    if y.shape == logits_BV.shape and y.is_floating_point():
+    _check_labels(logits_BV.shape, y)
+    if y.is_floating_point():
         return F.cross_entropy(
             logits_BV.movedim(-1, 1), y.to(logits_BV.dtype).movedim(-1, 1), reduction="none", label_smoothing=label_smoothing
         )
-    if y.shape != logits_BV.shape[:-1] or y.is_floating_point():
+    return F.cross_entropy(logits_BV.movedim(-1, 1), y.long(), reduction="none", ignore_index=IGNORED, label_smoothing=label_smoothing)
+
+
+def _check_labels(shape: torch.Size, y: Tensor) -> None:
+    if y.shape != (shape if y.is_floating_point() else shape[:-1]):
         raise ShapeMismatch(
-            f"labels of shape {tuple(y.shape)} and type {y.dtype} do not fit logits of shape {tuple(logits_BV.shape)}; "
+            f"labels of shape {tuple(y.shape)} and type {y.dtype} do not fit logits of shape {tuple(shape)}; "
             "expected class numbers (B,), or rows that sum to 1 of the logits' shape"
         )
-    return F.cross_entropy(logits_BV.movedim(-1, 1), y.long(), reduction="none", ignore_index=IGNORED, label_smoothing=label_smoothing)
 
 
 def labels_in(batch: Batch, name: str) -> Tensor:
@@ -112,9 +119,17 @@ class CrossEntropy(Objective):
 
     def terms(self, student: Signals, teacher: Signals | None, batch: Batch) -> list[Term]:
         """One term, over samples, or over tokens where the logits have positions."""
-        y = labels_in(batch, self.name)
-        values = label_cross_entropy(student[self.tap], y, self.label_smoothing)
-        return [Term(self.name, values, "sample" if values.ndim == 1 else self.over or "token", self.mask(batch))]
+        y, own, mask = labels_in(batch, self.name), student[self.tap], self.mask(batch)
+        over: Over = "sample" if own.ndim == 2 else self.over or "token"
+        if isinstance(own, DeferredLogits):
+            _check_labels(own.shape, y)
+            fn = functools.partial(label_cross_entropy, label_smoothing=self.label_smoothing)
+            return [Term(self.name, by_rows(fn, own, y, foretold(own, mask, over)), over, mask)]
+        return [Term(self.name, label_cross_entropy(own, y, self.label_smoothing), over, mask)]
+
+    def refuses(self, form: str) -> str | None:
+        """It reads each row of the student's logits alone, so they may be deferred; it reads no teacher's."""
+        return None if form in BY_ROWS else super().refuses(form)
 
 
 class ConfidenceWeighted(Objective):
@@ -146,6 +161,8 @@ class ConfidenceWeighted(Objective):
         """Top-k keeps the likeliest class; among those that are drawn it may be missing."""
         if form in ("dense", "top-k"):
             return None
+        if form == "deferred":
+            return super().refuses(form)
         return f"{type(self).__name__} weighs by the largest probability, whose class may not have been kept"
 
     def terms(self, student: Signals, teacher: Signals | None, batch: Batch) -> list[Term]:

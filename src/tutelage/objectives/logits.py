@@ -13,11 +13,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tutelage.errors import BadInput
+from tutelage.objectives.deferred import BY_ROWS
 from tutelage.objectives.divergences import check_beta, in_pieces, js_terms
-from tutelage.objectives.match import ALL_FORMS, DENSE, Distance
+from tutelage.objectives.match import ALL_FORMS, Distance
 from tutelage.objectives.objective import alike
 from tutelage.objectives.sparse import sparse_cross_entropy, sparse_jsd, sparse_kl
-from tutelage.objectives.temperature import check_temperature
+from tutelage.objectives.temperature import check_temperature, tempered
 from tutelage.signals import SparseLogits
 from tutelage.state import Number
 
@@ -39,8 +40,8 @@ def kl_divergence(student_BV: Tensor, teacher_BV: Tensor, temperature: float = 1
     """
     check_temperature("kl_divergence", temperature)
     student_BV, teacher_BV = alike("logits", student_BV, teacher_BV)
-    log_student_BV = F.log_softmax(student_BV / temperature, dim=-1)
-    log_teacher_BV = F.log_softmax(teacher_BV / temperature, dim=-1)
+    log_student_BV = F.log_softmax(tempered(student_BV, temperature), dim=-1)
+    log_teacher_BV = F.log_softmax(tempered(teacher_BV, temperature), dim=-1)
     if direction == "reverse":
         log_student_BV, log_teacher_BV = log_teacher_BV, log_student_BV
     # log-targets: a probability that underflows to 0 contributes 0, not NaN
@@ -51,8 +52,8 @@ def soft_ce(student_BV: Tensor, teacher_BV: Tensor, temperature: float = 1.0, sc
     """Cross entropy of the student's tempered distribution under the teacher's, per row: see `soft_cross_entropy`."""
     check_temperature("soft_ce", temperature)
     student_BV, teacher_BV = alike("logits", student_BV, teacher_BV)
-    probabilities_BV = F.softmax(teacher_BV / temperature, dim=-1)
-    rows = -(probabilities_BV * F.log_softmax(student_BV / temperature, dim=-1)).sum(-1)
+    probabilities_BV = F.softmax(tempered(teacher_BV, temperature), dim=-1)
+    rows = -(probabilities_BV * F.log_softmax(tempered(student_BV, temperature), dim=-1)).sum(-1)
     return rows * temperature**2 if scaled else rows
 
 
@@ -63,7 +64,9 @@ def js_divergence(student_BV: Tensor, teacher_BV: Tensor, beta: float = 0.5, tem
     student_BV, teacher_BV = alike("logits", student_BV, teacher_BV)
 
     def rows(student_RV: Tensor, teacher_RV: Tensor) -> Tensor:
-        return js_terms(F.log_softmax(teacher_RV / temperature, dim=-1), F.log_softmax(student_RV / temperature, dim=-1), beta).sum(-1)
+        return js_terms(
+            F.log_softmax(tempered(teacher_RV, temperature), dim=-1), F.log_softmax(tempered(student_RV, temperature), dim=-1), beta
+        ).sum(-1)
 
     return in_pieces(rows, student_BV, teacher_BV) * temperature**2
 
@@ -107,7 +110,7 @@ def soft_targets(temperature: Number = 4.0, direction: Literal["forward", "rever
             return sparse_kl(student_BV, teacher_BV, temperature)
         return kl_divergence(student_BV, teacher_BV, temperature, direction)
 
-    accepts, reason = (ALL_FORMS, "") if direction == "forward" else (DENSE, REVERSE_LOOKS_ELSEWHERE)
+    accepts, reason = (ALL_FORMS, "") if direction == "forward" else (BY_ROWS, REVERSE_LOOKS_ELSEWHERE)
     return Distance(fn, {"temperature": temperature}, accepts, f"soft_targets({direction})", reason)
 
 
@@ -190,4 +193,4 @@ def probability_cross_entropy() -> Distance:
         student_BV, target_BV = alike("probabilities", student_BV, target_BV)
         return -(target_BV * F.log_softmax(student_BV, dim=-1)).sum(-1)
 
-    return Distance(fn, name="probability_cross_entropy")
+    return Distance(fn, accepts=BY_ROWS, name="probability_cross_entropy")

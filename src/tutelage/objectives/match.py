@@ -6,6 +6,7 @@ so that moving knobs are found, begun and saved. Shapes: B batch, T positions.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
@@ -14,15 +15,17 @@ from torch import Tensor, nn
 
 from tutelage.errors import BadInput, ShapeMismatch
 from tutelage.objectives.connectors import Connector
-from tutelage.objectives.objective import DENSE, Needs, Objective, Over, Shapes, Term, fitting
+from tutelage.objectives.deferred import by_rows, foretold
+from tutelage.objectives.objective import DENSE, Needs, Objective, Over, Shapes, Term, check_alike, fitting
 from tutelage.objectives.temperature import check_kept
-from tutelage.signals import Batch, Form, Signals, SparseLogits, Tap
+from tutelage.signals import Batch, DeferredLogits, Form, Signals, SparseLogits, Tap
+from tutelage.signals.deferred import dense
 from tutelage.signals.outputs import raised
 from tutelage.state import Number, value_of
 
 ConnectorFactory: TypeAlias = Callable[[Any, Any], nn.Module]
 
-ALL_FORMS: frozenset[Form] = frozenset({"dense", "top-k", "sampled"})
+ALL_FORMS: frozenset[Form] = frozenset({"dense", "deferred", "top-k", "sampled"})
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,8 @@ class Distance:
     Args:
         fn: `(student, target, **knobs) -> values` of shape (B,), (B, T), or () where it cannot be taken apart by sample.
         knobs: its coefficients; a controller among them moves while training. One named "temperature" divides logits.
-        accepts: forms of the teacher's logits that it can read; of those that are not dense, `fn` gets the `SparseLogits` themselves.
+        accepts: forms of the teacher's logits that it can read; of sparse ones `fn` gets the `SparseLogits` themselves. "deferred" says
+            that a row's value, (B,) or (B, T), hangs on that row alone: of deferred logits `fn` is shown some rows at a time, dense (R, V).
         name: how tables call it.
         reason: why it cannot read other forms, to follow the name in a sentence.
 
@@ -46,15 +50,28 @@ class Distance:
     name: str = "distance"
     reason: str = "is computed from all classes"
 
-    def __call__(self, student: Tensor, target: Tensor | SparseLogits) -> Tensor:
-        """The values for one batch, with the knobs as they are now."""
+    def __call__(
+        self, student: Tensor | DeferredLogits, target: Tensor | SparseLogits | DeferredLogits, weights: Tensor | None = None
+    ) -> Tensor:
+        """The values for one batch, with the knobs as they are now.
+
+        Args:
+            student: a tensor, or deferred logits.
+            target: of the same shape.
+            weights: of deferred logits, what each row's value will weigh in the mean, up to a common factor; where 0, the value is 0. None:
+                all alike.
+        """
         if isinstance(target, SparseLogits):
             why = self.refuses(target.form)
             if why:
                 raise BadInput(f"the teacher's logits are {target.form}, but {why}")
             if "temperature" in self.knobs:
                 check_kept(self.name, self.knobs["temperature"], target)
-        return self.fn(student, target, **{k: value_of(v) for k, v in self.knobs.items()})
+        fn = functools.partial(self.fn, **{k: value_of(v) for k, v in self.knobs.items()})
+        if isinstance(student, DeferredLogits) and "deferred" in self.accepts:
+            check_alike("logits", student.shape, target.shape)
+            return by_rows(fn, student, target, weights)
+        return fn(dense(student), dense(target))
 
     def refuses(self, form: str) -> str | None:
         """Why it cannot read a form of logits; None where it can."""
@@ -128,8 +145,14 @@ class Match(Objective):
         """One term: the distance between the two sides."""
         if teacher is None:
             raise BadInput(f"term {self.name!r} matches a teacher, but its learner has none; give Learner(..., teacher=...)")
-        own = raised(student[self.tap])
-        goal = self._goal(teacher, batch)
+        own, goal = student[self.tap], self._goal(teacher, batch)
+        over: Over = self.over or "token"
+        if isinstance(own, DeferredLogits) and self._unread("deferred") is None:
+            assert isinstance(self.by, Distance)
+            mask = fitting(self.name, self.mask(batch), own.shape[:-1])
+            values = self.by(own, goal, foretold(own, mask, over))
+            return [Term(self.name, values, over if values.ndim == 2 else "sample", mask)]
+        own, goal = raised(dense(own)), dense(goal)
         if self.through is not None:
             own, goal = self._connected(own, goal)
         values = self.by(own, goal)
@@ -138,12 +161,14 @@ class Match(Objective):
                 f"the distance of term {self.name!r} gave {tuple(values.shape)} for a batch of {own.shape[0]}; "
                 "expected (B,), (B, T), or () where it cannot be taken apart"
             )
-        over: Over = self.over or "token" if values.ndim == 2 else _OVER[values.ndim]
+        over = over if values.ndim == 2 else _OVER[values.ndim]
         return [Term(self.name, values, over, fitting(self.name, self.mask(batch), values.shape))]
 
     def refuses(self, form: str) -> str | None:
         """Why the target, or else the connector or the distance, cannot read a form of logits; None where it can."""
-        return self._unread(form) if self.target is None else self._untaken(form)
+        if self.target is None:
+            return self._unread(form)
+        return self._untaken(form) or (self._unread(form) if form == "deferred" else None)
 
     def _untaken(self, form: str) -> str | None:
         if form in getattr(self.target, "accepts", DENSE):
@@ -165,9 +190,9 @@ class Match(Objective):
             goal = teacher[self.teacher_tap]
         else:
             self._check_form(teacher.get(self.teacher_tap), self._untaken)
-            goal = self.target(teacher, batch)
+            goal = self.target(Signals({tap: dense(each) for tap, each in teacher.items()}), batch)
         self._check_form(goal, self._unread)
-        return (goal if isinstance(goal, SparseLogits) else raised(goal)).detach()
+        return (raised(goal) if isinstance(goal, Tensor) else goal).detach()
 
     def _check_form(self, told: Any, refuses: Callable[[str], str | None]) -> None:
         why = refuses(told.form) if isinstance(told, SparseLogits) else None

@@ -369,11 +369,20 @@ def alike(what: str, student: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     Raises:
         ShapeMismatch: the shapes differ, or there is nothing behind the batch dimension; a silent broadcast would train on nonsense.
     """
-    if student.shape != target.shape or student.ndim < 2:
-        raise ShapeMismatch(
-            f"{what}: student has shape {tuple(student.shape)}, teacher {tuple(target.shape)}; expected the same, at least (B, 1); "
-            "logits must be over the same classes, features can be connected through=regressor()"
-        )
+    check_alike(what, student.shape, target.shape)
     student, target = raised(student), raised(target)
     dtype = torch.promote_types(student.dtype, target.dtype)
     return student.to(dtype), target.to(dtype)
+
+
+def check_alike(what: str, student: torch.Size, target: torch.Size) -> None:
+    """Refuse shapes that cannot be compared; see `alike`.
+
+    Raises:
+        ShapeMismatch: they differ, or have less than two dimensions.
+    """
+    if student != target or len(student) < 2:
+        raise ShapeMismatch(
+            f"{what}: student has shape {tuple(student)}, teacher {tuple(target)}; expected the same, at least (B, 1); "
+            "logits must be over the same classes, features can be connected through=regressor()"
+        )

@@ -14,11 +14,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tutelage.errors import BadInput
+from tutelage.objectives.deferred import BY_ROWS
 from tutelage.objectives.divergences import FLOOR, in_pieces
 from tutelage.objectives.logits import kl_divergence
 from tutelage.objectives.match import Distance
 from tutelage.objectives.objective import alike
-from tutelage.objectives.temperature import check_temperature
+from tutelage.objectives.temperature import check_temperature, tempered
 from tutelage.state import Controller, Number
 
 DIRECTIONS = ("forward", "reverse")
@@ -40,7 +41,7 @@ def skew_divergence(
         return kl_divergence(student_BV, teacher_BV, temperature, direction)
 
     def rows(student_RV: Tensor, teacher_RV: Tensor) -> Tensor:
-        log_q_RV, log_p_RV = (F.log_softmax(side / temperature, dim=-1).clamp(min=FLOOR) for side in (student_RV, teacher_RV))
+        log_q_RV, log_p_RV = (F.log_softmax(tempered(side, temperature), dim=-1).clamp(min=FLOOR) for side in (student_RV, teacher_RV))
         if direction == "forward":
             return -(log_p_RV.exp() * _log_ratio(log_q_RV, log_p_RV, skew)).sum(-1)
         mixed_RV = log_q_RV.detach() if detach_mixture else log_q_RV
@@ -98,7 +99,7 @@ def skew_kl(
     def fn(student_BV: Tensor, teacher_BV: Tensor, skew: float, temperature: float) -> Tensor:
         return skew_divergence(student_BV, teacher_BV, skew, temperature, direction, detach_mixture)
 
-    return Distance(fn, {"skew": skew, "temperature": temperature}, name=f"skew_kl({direction})")
+    return Distance(fn, {"skew": skew, "temperature": temperature}, BY_ROWS, name=f"skew_kl({direction})")
 
 
 def _check_skew(where: str, skew: Number) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+from torch import Tensor
+
 from tutelage.errors import BadInput
 from tutelage.signals import SparseLogits
 from tutelage.state import Controller, Number
@@ -22,6 +24,11 @@ def check_temperature(where: str, temperature: Number) -> None:
         return
     if isinstance(temperature, bool) or not isinstance(temperature, (int, float)) or not (0 < temperature <= HOTTEST):
         raise BadInput(f"{where}(temperature={temperature}): expected a positive finite number, at most {HOTTEST:g}")
+
+
+def tempered(logits: Tensor, temperature: float) -> Tensor:
+    """Logits over a temperature; at 1 themselves, not a copy."""
+    return logits if temperature == 1 else logits / temperature
 
 
 def renormalized(kept: SparseLogits) -> bool:

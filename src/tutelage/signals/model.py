@@ -20,6 +20,8 @@ from torch import Tensor, nn
 from tutelage.errors import BadInput, Mismatch, MissingFile, in_short
 from tutelage.randomness import seeded
 from tutelage.signals import outputs
+from tutelage.signals.deferred import DeferredLogits
+from tutelage.signals.head import Head
 from tutelage.signals.observe import Watch, unwatched_copy
 from tutelage.signals.observe import trace as trace_module
 from tutelage.signals.signals import Batch, Signals
@@ -70,6 +72,8 @@ class Model:
         self.classes = tuple(classes)
         self._trace: Trace | None = None
         self._watch: Watch | None = None
+        self._head: Head | None = None
+        self.defers = False  # whether `deferring` lets passes give deferred logits
         self._compiled = False
         self.evaluating = False  # whether `mode` holds all parts in evaluation mode
 
@@ -203,6 +207,26 @@ class Model:
             self._watch.close()
             self._watch = before
 
+    @contextlib.contextmanager
+    def deferring(self, now: bool = True) -> Iterator[None]:
+        """Let passes in here give `DeferredLogits`: the hidden states before the head, and the head, rather than what it makes of them.
+
+        Args:
+            now: False only puts a hook on the head, which a compiled module honours if it was there first; a `deferring` within uses it.
+
+        Raises:
+            BadInput: the model has no head that is known. The first pass raises it, too, where the model changes its logits behind it.
+        """
+        before = self._head, self.defers
+        self._head = self._head or Head(self.module, self.name)
+        self.defers = now
+        try:
+            yield
+        finally:
+            if before[0] is None:
+                self._head.close()
+            self._head, self.defers = before
+
     def observe(self, batch: Batch, taps: Collection[Tap], *, stop_early: bool = True) -> Signals:
         """Run one pass and read the signals at some taps; the module's mode and the gradient mode are the caller's.
 
@@ -213,29 +237,37 @@ class Model:
                 to its end; the signals are the same.
 
         Returns:
-            The signals, keyed by the taps as asked.
+            The signals, keyed by the taps as asked; the logits are a tensor, within `deferring` they are `DeferredLogits`.
 
         Raises:
             UnknownTap: a path is not in the model; names the nearest.
-            BadInput: a tap gave no tensor, or the output holds no logits.
+            BadInput: a tap gave no tensor, or the output holds no logits, or none that can be deferred where they should be.
         """
         paths = {tap: self.path(tap, batch) for tap in taps}
         inner = frozenset(paths.values()) - {LOGITS}
         arguments = self.inputs(batch)
         whole = LOGITS in paths.values() or not inner
         stop = stop_early and not whole and not self.compiled
+        head = self._head if self.defers and whole else None
         if not inner:
-            return Signals({tap: self.logits(self._call(arguments)) for tap in paths})
+            with head.passing() if head else contextlib.nullcontext():
+                return Signals({tap: self._shown(self._call(arguments), head) for tap in paths})
         kept = self._watch is not None and (self._watch.paths == inner or (not stop and inner <= self._watch.paths))
         watch = self._watch if kept and self._watch is not None else Watch(self.module, inner, self.name)
+        found: dict[str, Tensor | DeferredLogits] = {}
         try:
-            seen, output = watch.run(arguments, stop)
+            with head.passing() if head else contextlib.nullcontext():
+                seen, output = watch.run(arguments, stop)
+                found.update(seen)
+                if whole:
+                    found[LOGITS] = self._shown(output, head)
         finally:
             if not kept:
                 watch.close()
-        if whole:
-            seen[LOGITS] = self.logits(output)
-        return Signals({tap: seen[path] for tap, path in paths.items()})
+        return Signals({tap: found[path] for tap, path in paths.items()})
+
+    def _shown(self, output: Any, head: Head | None) -> Tensor | DeferredLogits:
+        return self.logits(output) if head is None else head.logits(self.logits(output))
 
     @property
     def compiled(self) -> bool:

@@ -38,7 +38,8 @@ def _as_it_is(tensor: Tensor) -> Tensor:
     return tensor.clone()
 
 
-def _marked(hook: Callable[..., None]) -> Callable[..., None]:
+def marked(hook: Callable[..., Any]) -> Callable[..., Any]:
+    """A hook of ours, which a copy of the module is not to have."""
     hook.of_a_watch = True  # type: ignore[attr-defined]
     return hook
 
@@ -47,8 +48,9 @@ def unwatched_copy(module: nn.Module) -> nn.Module:
     """A deep copy of a module without the hooks of a watch, which would write into the original's signals."""
     twin = copy.deepcopy(module)
     for part in twin.modules():
-        for number in [n for n, hook in part._forward_hooks.items() if getattr(hook, "of_a_watch", False)]:
-            del part._forward_hooks[number]
+        for hooks in (part._forward_hooks, part._forward_pre_hooks):
+            for number in [n for n, hook in hooks.items() if getattr(hook, "of_a_watch", False)]:
+                del hooks[number]
     return twin
 
 
@@ -76,7 +78,7 @@ class Watch:
             self._handles.append(target.register_forward_hook(self._keep(path)))
 
     def _keep(self, path: str) -> Callable[[nn.Module, Any, Any], None]:
-        @_marked
+        @marked
         def hook(_module: nn.Module, _inputs: Any, output: Any) -> None:
             if not self.active or path in self.seen:
                 return

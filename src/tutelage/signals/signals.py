@@ -1,6 +1,7 @@
 """Signals: what one model showed on one batch, tap by tap. Batch: what it was asked.
 
-Dense logits are a bare tensor, so plain maths needs no unwrapping; a teacher may give `SparseLogits` instead. Shapes: B batch.
+Dense logits are a bare tensor, so plain maths needs no unwrapping; a teacher may give `SparseLogits` instead, and where a pass is asked for
+them, logits are `DeferredLogits`. Shapes: B batch.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from typing import Any, TypeAlias
 from torch import Tensor
 
 from tutelage.errors import UnknownTap, nearest
+from tutelage.signals.deferred import DeferredLogits
 from tutelage.signals.sparse import SparseLogits
 from tutelage.signals.taps import Tap
 
@@ -25,7 +27,7 @@ class Signals(Mapping[Tap, Any]):
     """What one model showed on one batch.
 
     Args:
-        values: what was seen at each tap that was asked for: a tensor; at "logits" of a teacher also `SparseLogits`.
+        values: what was seen at each tap that was asked for: a tensor; at "logits" also `DeferredLogits`, of a teacher also `SparseLogits`.
         present_B: rows this model was asked about, bool of shape (B,); None means all of them.
         views: what was seen in other views of the samples, by name, for objectives that look there; see `objectives.Seen`.
     """
@@ -33,7 +35,10 @@ class Signals(Mapping[Tap, Any]):
     __slots__ = ("present_B", "values_by_tap", "views")
 
     def __init__(
-        self, values: Mapping[Tap, Tensor | SparseLogits], present_B: Tensor | None = None, views: Mapping[str, Any] | None = None
+        self,
+        values: Mapping[Tap, Tensor | SparseLogits | DeferredLogits],
+        present_B: Tensor | None = None,
+        views: Mapping[str, Any] | None = None,
     ) -> None:
         self.values_by_tap = dict(values)
         self.present_B = present_B

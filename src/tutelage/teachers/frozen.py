@@ -35,7 +35,7 @@ class Frozen(Teacher):
     def __init__(self, model: Model, *, gradient: bool = False) -> None:
         self.model = model
         self.name = model.name
-        self.gives = Gives(taps="any", gradient=gradient)
+        self.gives = Gives(forms=frozenset({"dense", "deferred"}), taps="any", gradient=gradient)
 
     def signals(self, batch: Batch, taps: Collection[Tap], *, view: str | None = None) -> Signals:
         """One pass, as deep as the deepest tap, without gradients unless `gradient`."""

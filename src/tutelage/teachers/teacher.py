@@ -28,7 +28,8 @@ class Gives:
     """What a teacher can give.
 
     Args:
-        forms: forms of logits: "dense", "top-k", "sampled", later "deferred"; none where it gives features only.
+        forms: forms of logits: "dense", "top-k", "sampled"; "deferred" where its signals are those of its models' passes, so that it gives
+            deferred ones while they do (`Model.deferring`); none where it gives features only.
         taps: module paths it can show besides its logits, or "any".
         new_inputs: whether it can answer on inputs that are not in the data set (attacked, mixed, generated).
         gradient: whether a student may be trained through it.

@@ -146,7 +146,9 @@ class _Loop:
         for controller in self.controllers:
             controller.begin(clock)
         steps = [
-            Step(run.place(batch), clock, self.named, opened.union, run.autocast, run.rank, micro, run.device, opened.made)
+            Step(
+                run.place(batch), clock, self.named, opened.union, run.autocast, run.rank, micro, run.device, opened.made, opened.deferring
+            )
             for micro, batch in enumerate(micros)
         ]
         for name, optimizer in self.optimizers.items():

@@ -37,7 +37,7 @@ class Turn:
 
 @dataclass
 class Opened:
-    """A stage ready to run."""
+    """A stage ready to run; `deferring` holds the ids of the models whose logits are deferred."""
 
     stage: Stage
     index: int
@@ -49,6 +49,7 @@ class Opened:
     union: dict[int, frozenset[Tap]]
     averages: dict[str, Average]
     views: Views | None = None
+    deferring: frozenset[int] = frozenset()
     masked: dict[str, dict[str, Term]] = field(default_factory=dict)
     notices: list[str] = field(default_factory=list)
     resting: list[nn.Module] = field(default_factory=list)

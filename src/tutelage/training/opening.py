@@ -21,6 +21,7 @@ from tutelage.signals import Batch, Model, Tap
 from tutelage.state import Clock
 from tutelage.teachers import Views
 from tutelage.training.checkpoint import names as listed
+from tutelage.training.deferral import deferred_models
 from tutelage.training.demands import check_plan
 from tutelage.training.memory import must_fit
 from tutelage.training.opened import Opened, Turn, resting
@@ -103,6 +104,12 @@ def open_stage(run: Run, stage: Stage, index: int, rehearsal: bool = False) -> I
             for p in model.module.parameters():
                 p.requires_grad_(False)
         trained = {name: _choose(name, learner, probe, flags) for name, learner in learners.items()}
+        deferring = deferred_models(run, learners, probe, stack)
+        if deferring:
+            opened.deferring = frozenset(map(id, deferring))
+            opened.notices.append(
+                f"stage {stage.name!r}: the logits of {listed([model.name for model in deferring])} are made some tokens at a time"
+            )
         for name, learner in learners.items():
             _dry_run(run, opened, name, learner, probe, trained[name])
             if isinstance(learner.loss, Objective):
@@ -236,6 +243,7 @@ def _dry_run(run: Run, opened: Opened, name: str, learner: Learner, probe: Batch
             run.autocast,
             device=run.device,
             views=opened.made,
+            deferring=opened.deferring,
         )
         needs = learner.loss.needs()
         looked: list[tuple[str | None, Needs]] = [(None, needs), *needs.views.items()]

@@ -9,6 +9,8 @@ from tutelage.errors import BadInput
 from tutelage.training.null import refuse_null
 from tutelage.training.tracking import tracker_names
 
+DEFER = ("auto", "always", "never")
+
 MOST_WORKERS = 1024
 """Processes; more would bring a machine down before they read anything."""
 
@@ -21,6 +23,8 @@ class RunOptions:
         device: where to compute: auto takes an accelerator where there is one.
         precision: of the models' passes; losses and weights stay float32. fp16 takes one optimizer a stage.
         compile: compile the models with torch.compile; early stops are then off.
+        defer_logits: make logits over a vocabulary some tokens at a time, within the loss, so that they never exist as a whole: always,
+            never, or auto: from 8,192 tokens on, where the models and all terms of the loss allow it.
         micro_batch: largest number of samples in one pass; larger batches are accumulated. Null for no limit.
         workers: processes that read data ahead; 0 reads in the main process.
         checkpoint_every: updates between checkpoints.
@@ -37,6 +41,7 @@ class RunOptions:
     device: Literal["auto", "cpu"] = "auto"
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     compile: bool = False
+    defer_logits: Literal["auto", "always", "never"] = "auto"
     micro_batch: int | None = None
     workers: int = 0
     checkpoint_every: int = 500
@@ -54,6 +59,6 @@ class RunOptions:
                 raise BadInput(f"{name}={value}: expected at least {least}")
         if self.workers > MOST_WORKERS:
             raise BadInput(f"workers={self.workers}: expected at most {MOST_WORKERS}")
-        for name, choices in (("device", ("auto", "cpu")), ("precision", ("fp32", "bf16", "fp16"))):
+        for name, choices in (("device", ("auto", "cpu")), ("precision", ("fp32", "bf16", "fp16")), ("defer_logits", DEFER)):
             if getattr(self, name) not in choices:
                 raise BadInput(f"{name}={getattr(self, name)!r}: expected one of {', '.join(choices)}")

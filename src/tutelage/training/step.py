@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor
 from tutelage.errors import BadInput, nearest
 from tutelage.randomness import generator, seeded
 from tutelage.signals import Batch, Model, Signals, Tap
+from tutelage.signals.deferred import dense
 from tutelage.signals.outputs import raised
 from tutelage.state import Clock
 from tutelage.teachers import Teacher
@@ -33,6 +34,7 @@ class Step:
         rank: this process.
         micro: number of the micro-batch in this process.
         device: of generators.
+        deferring: by id, the models whose logits are deferred for objectives.
 
     Attributes:
         turn: how many turns of this step came before, in `order`, repeats counted.
@@ -50,10 +52,11 @@ class Step:
         micro: int = 0,
         device: torch.device | str = "cpu",
         views: Mapping[str, tuple[View, Model]] | None = None,
+        deferring: Collection[int] = (),
     ) -> None:
         self.batch, self.clock, self.turn = batch, clock, 0
         self.learners, self.rank, self.micro, self.device = learners, rank, micro, device
-        self._union, self._autocast = union, autocast
+        self._union, self._autocast, self._deferring = union, autocast, deferring
         self._remembered: dict[tuple[int, str | None], tuple[Any, Signals]] = {}
         self.notes: dict[str, Tensor] = {}
         self._views, self._seen = views or {}, dict[str, Batch]()
@@ -80,7 +83,7 @@ class Step:
             self._seen[view] = made
         return self._seen[view]
 
-    def signals(self, who: str | Model | Teacher, taps: Collection[Tap], *, view: str | None = None) -> Signals:
+    def signals(self, who: str | Model | Teacher, taps: Collection[Tap], *, view: str | None = None, deferred: bool = False) -> Signals:
         """What a model or teacher shows on this batch, in float32 or wider, remembered until the model is updated.
 
         A model that this turn does not train is asked in evaluation mode and without a gradient on its weights.
@@ -89,10 +92,17 @@ class Step:
             who: a learner's name, a model, or a teacher.
             taps: what is wanted.
             view: name of a view, None for the samples as they are.
+            deferred: whether logits may be `DeferredLogits`, where the stage defers those of the model.
 
         Raises:
             BadInput: no learner has this name.
         """
+        found = self._shown(who, taps, view)
+        if deferred or not self._deferring:
+            return found
+        return Signals({tap: dense(s) for tap, s in found.items()}, found.present_B)
+
+    def _shown(self, who: str | Model | Teacher, taps: Collection[Tap], view: str | None) -> Signals:
         if isinstance(who, str):
             if who not in self.learners:
                 raise BadInput(f"no learner is named {who!r}; there are {list(self.learners)}{nearest(who, self.learners)}")
@@ -104,9 +114,9 @@ class Step:
             if wanted <= known[1].keys():
                 return known[1]
             wanted |= known[1].keys()
-        with self._autocast():
+        batch = self.seen_in(view)
+        with self._autocast(), self._passing(who):
             asked = wanted | (self._union.get(id(who), frozenset()) if view is None else frozenset())
-            batch = self.seen_in(view)
             found = who.signals(batch, asked, view=view) if isinstance(who, Teacher) else who.observe(batch, asked)
         if isinstance(who, Teacher):
             # autocast keeps cast weights; those cast without a gradient must not be met again by a pass that wants one (older torch)
@@ -114,6 +124,16 @@ class Step:
         found = Signals({tap: raised(s) if isinstance(s, Tensor) else s for tap, s in found.items()}, found.present_B)
         self._remembered[key] = (who, found)
         return found
+
+    @contextlib.contextmanager
+    def _passing(self, who: Model | Teacher) -> Iterator[None]:
+        """Let those models give deferred logits whose heads the stage has put hooks on."""
+        models = who.models() if isinstance(who, Teacher) else [who]
+        with contextlib.ExitStack() as stack:
+            for model in models if self._deferring else ():
+                if id(model) in self._deferring:
+                    stack.enter_context(model.deferring())
+            yield
 
     def forget(self, updated: Collection[Model]) -> None:
         """Drop the signals of models that were updated, of teachers that stand on them, and whatever holds a graph."""

@@ -66,7 +66,7 @@ def seen_by(learner: Learner, needs: Needs, step: Step, view: str | None = None)
     """What a learner's student and teacher show of one view, as far as it is needed."""
     teacher = None
     if needs.teacher is not None and learner.teacher is not None:
-        teacher = step.signals(learner.teacher, needs.teacher, view=view)
+        teacher = step.signals(learner.teacher, needs.teacher, view=view, deferred=True)
     unasked = bool(needs.views) and not needs.student  # all that is looked at is in views
-    student = Signals({}) if unasked else step.signals(learner.student, needs.student, view=view)
+    student = Signals({}) if unasked else step.signals(learner.student, needs.student, view=view, deferred=True)
     return Seen(student, teacher, step.seen_in(view))
