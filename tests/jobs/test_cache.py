@@ -19,6 +19,7 @@ from tutelage.data import Augmented
 from tutelage.data.hashing import uniforms
 from tutelage.errors import BadInput, Mismatch, ShapeMismatch, TutelageError, UnknownTap
 from tutelage.jobs.cache import cache, show
+from tutelage.jobs.caching import outline
 from tutelage.signals.cache import PLAIN, Cache
 from tutelage.signals.sparse import sampled, top_k
 
@@ -283,6 +284,13 @@ def test_shards_hold_whole_batches_and_are_not_endless(tmp_path):
     small = written(tmp_path / "c", data, shard_mib=0.01, dry_run=True).about.splits["train"].per_shard
     assert small % B == 0
     assert 0.5 * 0.01 * 2**20 < small * (4 * V + 8) < 0.01 * 2**20
+
+
+def test_samples_of_many_positions_share_a_shard_with_fewer(tmp_path, monkeypatch):
+    """A large teacher takes minutes for what little is kept of a long text; a kill must not cost hours."""
+    monkeypatch.setattr(outline, "MOST_POSITIONS", 50)
+    about = written(tmp_path / "c", texts(None), Model(Speaker, seed=1), keep="top-2", shard_mib=64, dry_run=True).about
+    assert about.splits["train"].per_shard == 10  # of 4 positions each, in whole batches
 
 
 # what is refused

@@ -18,6 +18,8 @@ from tutelage.signals.taps import LOGITS
 
 MOST_SAMPLES = 8192
 """In a shard, however small they are: what an interruption can cost."""
+MOST_POSITIONS = 2**17
+"""Of all of a shard's samples: where each has many, fewer of them take the teacher as long."""
 BESIDE = 8 + 4
 """Bytes of a sample's id and of its length, at most."""
 
@@ -123,7 +125,8 @@ def _ragged(source: Source, asked: Asked | None, logits: Tensor | None) -> bool:
 def _cut(kept: KeptSplit, first: Asked, batch_size: int, shard_mib: float) -> KeptSplit:
     """The same in shards of about so many MiB, each of whole batches, and with no more samples than an interruption may cost."""
     size = sum(bytes_a_sample(kept, positions_of(first), dtype_of(first)).values()) + BESIDE
-    batches = max(1, min(int(shard_mib * 2**20 / (size * batch_size)), MOST_SAMPLES // batch_size))
+    most = min(MOST_SAMPLES, int(MOST_POSITIONS / positions_of(first)))
+    batches = max(1, min(int(shard_mib * 2**20 / (size * batch_size)), most // batch_size))
     count = (kept.views + 1) * -(-kept.samples // (batches * batch_size))
     if count > MOST_SHARDS:
         raise BadInput(f"a cache of {count:,} shards is more than a folder should hold; take a larger batch_size, or fewer views")
