@@ -10,7 +10,7 @@ import scipy.special
 import torch
 
 from tutelage.errors import BadInput, ShapeMismatch
-from tutelage.signals import SparseLogits
+from tutelage.signals import SparseLogits, sparse
 from tutelage.signals.sparse import sampled, top_k
 
 B, T, V, K = 3, 5, 7, 2
@@ -158,6 +158,19 @@ def test_weights_vary_less_than_those_of_draws_with_replacement(k, least):
     threshold = drawn.rest[0].exp().item()
     assert variance == pytest.approx((p * np.maximum(threshold - p, 0.0)).sum(), rel=2e-2)
     assert (p * (1 - p)).sum() / k / variance > least
+
+
+@pytest.mark.parametrize("at_once", [1, 3 * V])
+def test_some_rows_at_a_time_give_the_same_bits_as_all_at_once(rng, at_once, monkeypatch):
+    """How many fit into a cache must not be seen in what is kept."""
+    logits, uniforms = randn(rng, B, T, V), torch.rand(B, T, generator=rng)
+    whole = [top_k(logits, K, 2.0), sampled(logits, K, uniforms, 2.0)]
+    monkeypatch.setattr(sparse, "AT_ONCE", at_once)
+    for one, other in zip([top_k(logits, K, 2.0), sampled(logits, K, uniforms, 2.0)], whole, strict=True):
+        assert all(torch.equal(getattr(one, name), getattr(other, name)) for name in ("ids", "log_probs", "rest"))
+    none = sampled(logits[:0], K, uniforms[:0])
+    assert none.ids.shape == (0, T, K)
+    assert none.shape == (0, T, V)
 
 
 def test_rows_and_positions_are_drawn_each_by_its_own_number(rng):

@@ -14,8 +14,10 @@ from small_texts import BATCH, FIT, V, columns, go, sharp, texts
 from tutelage import Frozen, Model, RunOptions
 from tutelage.data import Data, Table
 from tutelage.errors import BadInput
+from tutelage.language.next_token import TERMS
 from tutelage.objectives import CrossEntropy, Match, Term, mse, soft_targets
-from tutelage.recipes.lm_kd import TERMS, lm_kd
+from tutelage.recipes.gkd import gkd
+from tutelage.recipes.lm_kd import lm_kd
 from tutelage.recipes.taid import taid
 from tutelage.signals import DeferredLogits
 from tutelage.signals.head import LARGE
@@ -72,6 +74,18 @@ def test_taid_trains_the_same_student_and_moves_the_same_way(tied):
     found = {}
     for wish in ("never", "always"):
         plan = taid(Frozen(sharp()), student(tied=tied), texts(), alpha=0.3, fit=FIT)
+        found[wish] = go(plan, defer_logits=wish)
+    equal(found["always"][0], found["never"][0])
+    for a, b in zip(found["always"][1], found["never"][1], strict=True):
+        assert a == pytest.approx(b, rel=1e-5)
+
+
+@pytest.mark.parametrize("divergence", ["forward", "reverse", "jsd"])
+def test_gkd_trains_the_same_student(divergence):
+    """Models write with all of their logits, also while hooks are on their heads; what they wrote is compared without."""
+    found = {}
+    for wish in ("never", "always"):
+        plan = gkd(Frozen(sharp()), student(), texts(), on_policy=0.5, divergence=divergence, prompt=2, tokens=3, alpha=0.5, fit=FIT)
         found[wish] = go(plan, defer_logits=wish)
     equal(found["always"][0], found["never"][0])
     for a, b in zip(found["always"][1], found["never"][1], strict=True):

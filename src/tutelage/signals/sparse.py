@@ -9,6 +9,7 @@ Shapes: B batch, T positions, V classes or vocabulary, K kept classes; "..." is 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
@@ -28,6 +29,9 @@ TAILS = ("bucket", "renormalize", "spread")
 
 EDGE = 1e-6
 """How near to 0 or 1 a uniform number may come, where draws are decided by sums that are rounded."""
+
+AT_ONCE = 1 << 19
+"""Logits that are looked at at once on a CPU: they and what is made of them in double precision stay in its cache."""
 
 
 @dataclass(frozen=True)
@@ -109,9 +113,9 @@ def top_k(logits: Tensor, k: int, temperature: float = 1.0) -> SparseLogits:
     Raises:
         BadInput: k or the temperature is out of range.
     """
-    log_probs_V = _log_probabilities(logits, k, temperature)
-    kept = log_probs_V.topk(k, dim=-1)
-    return SparseLogits("top-k", kept.indices, kept.values, _left_over(log_probs_V, kept.indices), logits.shape[-1], temperature)
+    _check(logits, k, temperature)
+    ids, log_probs, rest = _some_rows_at_a_time(_likeliest, logits, None, k, temperature)
+    return SparseLogits("top-k", ids, log_probs, rest, logits.shape[-1], temperature)
 
 
 def sampled(logits: Tensor, k: int, uniforms: Tensor, temperature: float = 1.0) -> SparseLogits:
@@ -134,7 +138,38 @@ def sampled(logits: Tensor, k: int, uniforms: Tensor, temperature: float = 1.0) 
         Sampling for Variance-Optimal Estimation of Subset Sums", 2011. Anshumann et al., "Sparse Logit Sampling", 2025, draw with
         replacement and keep counts; this has less variance for as many ids.
     """
-    log_probs_V = _log_probabilities(logits.double(), k, temperature)
+    _check(logits, k, temperature)
+    ids, log_probs, rest = _some_rows_at_a_time(_drawn, logits, uniforms, k, temperature)
+    dtype = torch.float64 if logits.dtype == torch.float64 else torch.float32
+    return SparseLogits("sampled", ids, log_probs.to(dtype), rest.to(dtype), logits.shape[-1], temperature)
+
+
+def _some_rows_at_a_time(
+    kept: Callable[..., tuple[Tensor, ...]], logits: Tensor, uniforms: Tensor | None, k: int, temperature: float
+) -> tuple[Tensor, ...]:
+    """What is kept of each row, from a few rows at a time: no row hangs on another, and what is made of few stays in a processor's cache.
+
+    Returns:
+        ids and log_probs (..., K), and rest (...).
+    """
+    lead, classes = logits.shape[:-1], logits.shape[-1]
+    size = max(1, AT_ONCE // classes) if logits.device.type == "cpu" else max(1, lead.numel())
+    logits_RV = logits.reshape(-1, classes)
+    uniforms_R = logits_RV[:, 0] if uniforms is None else uniforms.reshape(-1)  # of the likeliest nothing is drawn
+    rows = [slice(start, start + size) for start in range(0, max(1, len(logits_RV)), size)]
+    pieces = [kept(logits_RV[each], uniforms_R[each], k, temperature) for each in rows]
+    ids, log_probs, rest = (torch.cat(each) for each in zip(*pieces, strict=True))
+    return ids.reshape(*lead, k), log_probs.reshape(*lead, k), rest.reshape(lead)
+
+
+def _likeliest(logits: Tensor, _: Tensor, k: int, temperature: float) -> tuple[Tensor, ...]:
+    log_probs_V = _log_probabilities(logits, temperature)
+    kept = log_probs_V.topk(k, dim=-1)
+    return kept.indices, kept.values, _left_over(log_probs_V, kept.indices)
+
+
+def _drawn(logits: Tensor, uniforms: Tensor, k: int, temperature: float) -> tuple[Tensor, ...]:
+    log_probs_V = _log_probabilities(logits.double(), temperature)
     first = log_probs_V.topk(k, dim=-1)
     p_K = first.values.exp()
     # what is left after the s likeliest have been taken for sure, s = 0 .. K-1
@@ -153,17 +188,17 @@ def sampled(logits: Tensor, k: int, uniforms: Tensor, temperature: float = 1.0) 
     last_1 = (ends_V < ends_V[..., -1:]).sum(-1, keepdim=True)
     drawn_K = torch.searchsorted(ends_V, points_K.clamp(min=0).contiguous(), right=True).minimum(last_1)
     ids_K = torch.where(places_K < sure_1, first.indices, drawn_K)
-    log_probs_K = log_probs_V.gather(-1, ids_K)
-    rest = threshold_1.squeeze(-1).log()
-    dtype = torch.float64 if logits.dtype == torch.float64 else torch.float32
-    return SparseLogits("sampled", ids_K, log_probs_K.to(dtype), rest.to(dtype), logits.shape[-1], temperature)
+    return ids_K, log_probs_V.gather(-1, ids_K), threshold_1.squeeze(-1).log()
 
 
-def _log_probabilities(logits: Tensor, k: int, temperature: float) -> Tensor:
+def _check(logits: Tensor, k: int, temperature: float) -> None:
     if not 1 <= k <= logits.shape[-1]:
         raise BadInput(f"{k} classes cannot be kept of {logits.shape[-1]}; expected 1 to {logits.shape[-1]}")
     if not 0 < temperature < float("inf"):
         raise BadInput(f"temperature={temperature}: expected a positive finite number")
+
+
+def _log_probabilities(logits: Tensor, temperature: float) -> Tensor:
     wide = logits if logits.dtype == torch.float64 else logits.float()
     return torch.log_softmax(wide / temperature, dim=-1)
 
