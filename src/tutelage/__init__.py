@@ -13,6 +13,7 @@ _WHERE = {
     "distill": "tutelage.jobs.distill",
     "evaluate": "tutelage.jobs.evaluate",
     "export": "tutelage.jobs.export",
+    "generate": "tutelage.jobs.generate",
     "reproduce": "tutelage.reproductions.harness.reproduce",
     "CrossEntropy": "tutelage.objectives",
     "Match": "tutelage.objectives",

@@ -366,6 +366,41 @@ def test_cache_show_takes_any_words(words):
     held(["cache", "show", *words])
 
 
+WRITERS = parted(
+    "server:  server:x  server:http://127.0.0.1:9/v1:model=m,retries=0  server:http://[:model=m  hf:never  cache:never  gpt  never"
+)
+GENERATE = {
+    "tokens": WHOLE,
+    "temperature": NUMBER,
+    "top-k": WHOLE,
+    "top_p": NUMBER,
+    "outputs": ["1", "0", "-1", "x"],
+    "prompt": WHOLE,
+    "batch-size": WHOLE,
+    "seed": [*WHOLE, "-5"],
+    "device": ["cpu", "auto", "tpu"],
+    "data.template": ["own", "turns", "never"],
+    "data.columns": ["text", "[a,b]", "x"],
+}
+
+
+@fuzz(60)
+@given(st.data())
+def test_generate_takes_any_words(data):
+    """Nothing is asked of anybody before all of it is understood."""
+    draw = data.draw
+    words = [
+        draw(st.sampled_from(WRITERS) | JUNK),
+        *draw(asked("data", "lessons:never.jsonl", DATA)),
+        *draw(asked("out", "never.jsonl", PATHS)),
+    ]
+    for _ in range(draw(st.integers(0, 3))):
+        name = draw(st.sampled_from([*GENERATE]))
+        words += [f"--{name}", draw(st.sampled_from(GENERATE[name]) | JUNK)]
+    held(["generate", *words])
+    assert not Path("never.jsonl").exists()
+
+
 SPLITS = ["test", "train", "tset", "all", *STEERING]
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tutelage.errors import BadInput
-from tutelage.language.rows import Dialogue, dialogues_in, form_of
+from tutelage.language.rows import UNANSWERED, Dialogue, dialogues_in, form_of
 
 ASKED = {"role": "user", "content": "hi"}
 ANSWERED = {"role": "assistant", "content": "hello"}
@@ -117,3 +117,61 @@ def test_what_is_no_text_and_no_messages_is_refused(columns, said, missing):
 def test_an_unknown_choice_is_refused():
     with pytest.raises(BadInput, match="missing='fill'; expected refuse or drop"):
         dialogues_in({"text": ["a"]}, "data", "fill")
+
+
+ASKS = {
+    "a chat goes up to its last answer": ({"messages": [[ASKED, ANSWERED]]}, "chat", (("user", "hi"),)),
+    "a chat may end with a question": (
+        {"messages": [[ASKED, ANSWERED, ASKED]]},
+        "chat",
+        (("user", "hi"), ("assistant", "hello"), ("user", "hi")),
+    ),
+    "a prompt needs no response": ({"prompt": ["a"]}, "pair", (("user", "a"),)),
+    "an instruction with what it is about": ({"instruction": ["a"], "input": ["c"]}, "pair", (("user", "a\n\nc"),)),
+    "an instruction without": ({"instruction": ["a"], "input": [None]}, "pair", (("user", "a"),)),
+    "any named column holds prompts": ({"question": ["a"]}, "pair", (("user", "a"),)),
+}
+
+
+@pytest.mark.parametrize(("columns", "kind", "before"), ASKS.values(), ids=ASKS.keys())
+def test_rows_that_wait_for_an_answer(columns, kind, before):
+    """Whatever was answered before must neither be needed nor seen."""
+    (found,), lacks = dialogues_in(columns, "data", asked=True)
+    assert found == Dialogue(kind, (*before, ("assistant", UNANSWERED)))
+    assert not lacks
+
+
+def test_running_text_waits_for_none():
+    assert dialogues_in({"text": ["once"]}, "data", asked=True)[0] == [Dialogue("text", (("text", "once"),))]
+
+
+@pytest.mark.parametrize(
+    ("present", "columns", "form"),
+    [
+        (["prompt", "response"], (), ("prompt",)),
+        (["instruction", "input", "output"], (), ("instruction", "input")),
+        (["text", "prompt", "messages"], (), ("messages",)),
+        (["question", "answer"], ("question", "answer"), ("question",)),
+    ],
+)
+def test_of_rows_that_wait_only_what_asks_is_read(present, columns, form):
+    assert form_of(present, columns, "data", asked=True) == form
+
+
+@pytest.mark.parametrize(
+    ("columns", "said"),
+    [
+        ({"messages": [[ANSWERED]]}, "row 1 of data asks nothing"),
+        ({"prompt": [None]}, "row 1 of data lacks its prompt"),
+        ({"prompt": [" "]}, "row 1 of data has an empty prompt"),
+        ({"prompt": [3]}, "row 1 of data: 'prompt' is of type int"),
+    ],
+)
+def test_a_row_that_asks_nothing_is_refused_or_dropped(columns, said):
+    with pytest.raises(BadInput, match=said):
+        dialogues_in(columns, "data", asked=True)
+
+
+def test_columns_that_ask_nothing_are_refused():
+    with pytest.raises(BadInput, match="has the columns 'x'; expected messages, prompt, instruction or text"):
+        form_of(["x"], (), "data", asked=True)

@@ -270,7 +270,7 @@ def test_answering_goes_on_where_it_was_stopped(there, tmp_path):
     again = answered(chats(), at(there), kept=kept)
     assert there.seen == []
     assert again.fingerprint() == found.fingerprint()
-    assert json.loads(kept.read_text().splitlines()[0])["model"] == "parrot"
+    assert json.loads(kept.read_text().splitlines()[0])["by"] == "parrot"
 
 
 def test_answers_to_other_questions_are_not_taken(there, tmp_path):

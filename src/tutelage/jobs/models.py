@@ -60,6 +60,11 @@ def model_from(given: Any, role: str, *, data: Data, seed: int, trust_code: bool
     if not isinstance(given, (str, Path)):
         raise BadInput(f"the {role} must be a model, a function that makes one, or a name or path, not {type(given).__name__}")
     spec = str(given)
+    if spec.startswith("server:"):
+        raise BadInput(
+            f"the {role} {spec!r} is behind a server, which shows text only; let it answer (tutelage generate {spec} --data ... --out "
+            "answers.jsonl), and teach by its answers (--recipe alone --data lessons:answers.jsonl)"
+        )
     if spec and os.path.isdir(spec):  # a spec may be no path at all, which is no error here
         return _from_folder(Path(spec), role, data, trust_code)
     name, text = specs.divided(spec, LOCATED)

@@ -42,13 +42,13 @@ def data_from(given: Any) -> Data:
             raise BadInput(f"data {name!r} is not known{nearest(kind, [*BUILT_IN, *LOCATED])}; expected {EXPECTED}")
         options = specs.options_in(text, given)
         if ".py:" in name:
-            made = data_from(_called(function_in(name), name, options))
+            made = data_from(called(function_in(name), name, options))
             return made if made.name != "data" else dataclasses.replace(made, name=given)
         if name in BUILT_IN:
-            return _called(BUILT_IN[name], name, options)
+            return called(BUILT_IN[name], name, options)
         if not path:
             raise BadInput(f"data {given!r} says nothing about where; expected {kind}:PATH")
-        return _called(LOCATED[kind], name, options, os.path.expanduser(path))
+        return called(LOCATED[kind], name, options, os.path.expanduser(path))
     if isinstance(given, Data):
         return given
     if isinstance(given, Source):
@@ -66,7 +66,18 @@ def data_from(given: Any) -> Data:
     raise BadInput(f"data must be a name, a Data, a Source or a torch data set, not {type(given).__name__}")
 
 
-def _called(function: Callable[..., Any], name: str, options: Mapping[str, str], *path: str) -> Any:
+def called(function: Callable[..., Any], name: str, options: Mapping[str, str], *path: str) -> Any:
+    """Call what makes data with options as text.
+
+    Args:
+        function: makes it.
+        name: as the user wrote it.
+        options: of the spec.
+        path: of its own data.
+
+    Raises:
+        BadInput: an option that it does not take, or whatever it fails with.
+    """
     chosen = specs.typed(options, function, f"data {name}")
     try:
         return function(*path, **chosen)

@@ -33,24 +33,28 @@ def with_tokenizer(data: Any, *models: Any) -> Any:
     if specs.options_in(specs.divided(data, LOCATED)[1], data).get("tokenizer"):
         return data
     for model in models:
-        place = _place(model)
+        place = place_of(model)
         if place is not None:
             return specs.changed(data, [("tokenizer", place)], LOCATED)
     return data
 
 
-def _place(model: Any) -> str | None:
-    """Where a model's tokenizer is; None where it has none."""
+def place_of(model: Any) -> str | None:
+    """Where a model's tokenizer is, a folder, a file or a name on the hub; None where it has none.
+
+    Args:
+        model: as a user gives it.
+    """
     if isinstance(model, Model):
         return model.preprocessing.source if isinstance(model.preprocessing, Reading) else None
     if isinstance(model, Cached):
-        return _place(model.about.teacher.get("spec"))
+        return place_of(model.about.teacher.get("spec"))
     if not isinstance(model, (str, Path)) or not str(model):
         return None
     said = str(model)
     if is_cache(said):
         path = Path(specs.divided(said, ("cache",))[0].partition(":")[2])
-        return _place(read_about(path).teacher.get("spec")) if path.is_dir() else None
+        return place_of(read_about(path).teacher.get("spec")) if path.is_dir() else None
     name, text = specs.divided(said, ("hf", "timm"))
     if name.startswith("hf:"):
         return specs.options_in(text, said).get("tokenizer") or name.partition(":")[2]

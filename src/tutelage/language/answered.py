@@ -1,4 +1,4 @@
-"""Dialogues whose answers come from a server: the text that a teacher behind one teaches by.
+"""Dialogues whose answers a model writes, at hand or behind a server: the text that a teacher teaches by.
 
 Answers are kept line by line as they come, so that work that was stopped goes on where it was.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -18,6 +19,7 @@ from tutelage.language.progress import tracked
 from tutelage.language.rows import Dialogue
 from tutelage.language.sampling import Sampling
 from tutelage.language.server import Answer, Server, ask, check_server
+from tutelage.language.writer import Writer
 from tutelage.training.checkpoint import write_text_atomically
 
 CUT = "has an answer that was cut at its most tokens"
@@ -25,42 +27,46 @@ EMPTY = "has an empty answer"
 
 
 def answered(
-    given: Dialogues, server: Server, sampling: Sampling = Sampling(tokens=512), *, kept: Path, seed: int = 0, quiet: bool = True
+    given: Dialogues, by: Server | Writer, sampling: Sampling = Sampling(tokens=512), *, kept: Path, seed: int = 0, quiet: bool = True
 ) -> Dialogues:
-    """Let a server answer dialogues anew; their last answers are replaced by its own.
+    """Let a model answer dialogues anew; their last answers are replaced by its own.
 
     Trained on by themselves, these are what `seqkd` makes with a model at hand. Answers that are empty, or were cut, are left out, since a
     student would learn to be silent or to stop where the limit was; `dropped` counts them.
 
     Args:
-        given: chats, whose last answer is asked for anew, or prompts, which are asked as the message of a user.
-        server: who answers.
+        given: chats, whose last answer is asked for anew; prompts, which are asked as the message of a user; or, for a model at hand,
+            running text, of which it is given the beginning.
+        by: who answers.
         sampling: how it shall write.
         kept: a file of JSON lines that the answers are put into as they come, and taken from when this is done again.
-        seed: of the requests.
+        seed: of what is drawn.
         quiet: whether to show no progress.
 
     Returns:
         The dialogues with its answers, ids kept.
 
     Raises:
-        BadInput: running text, which asks nothing; a file of other work; nothing left; or what `ask` says.
+        BadInput: running text for a server, which it asks nothing; a file of other work; nothing left; or what the model or `ask` says.
         Failed: the server failed; what was answered is kept.
     """
-    asked = [_asked(dialogue, number, given.name) for number, dialogue in enumerate(given.dialogues, 1)]
+    if isinstance(by, Server):
+        _refuse_running(given)
+    name, decides = (by.model, [by.url, by.model]) if isinstance(by, Server) else (by.name, by.work())
     ids = given.ids().tolist()
-    work = hashlib.sha256(repr([given.fingerprint(), server.url, server.model, sampling, seed]).encode()).hexdigest()[:16]
+    work = hashlib.sha256(repr([given.fingerprint(), *decides, sampling, seed]).encode()).hexdigest()[:16]
     found = _read(kept, work)
     missing = [place for place, id in enumerate(ids) if id not in found]
     if missing:
-        check_server(server)
+        if isinstance(by, Server):
+            check_server(by)
         kept.parent.mkdir(parents=True, exist_ok=True)
         if not kept.is_file():
-            write_text_atomically(kept, json.dumps({"work": work, "url": server.url, "model": server.model, "seed": seed}) + "\n")
+            write_text_atomically(kept, json.dumps({"work": work, "by": name, "seed": seed}) + "\n")
         with kept.open("a", encoding="utf8") as file:
-            answers = ask(server, [asked[place] for place in missing], sampling, seed=seed, ids=[ids[place] for place in missing])
-            for place, answer in tracked(answers, len(missing), f"{server.model} answers", not quiet):
-                id = ids[missing[place]]
+            answers = _asked(by, given, missing, sampling, seed)
+            for place, answer in tracked(answers, len(missing), f"{name} answers", not quiet):
+                id = ids[place]
                 found[id] = answer
                 line = {"id": id, "text": answer.text, "ended": answer.ended, "tokens": answer.tokens}
                 file.write(json.dumps(line) + "\n")
@@ -73,10 +79,19 @@ def answered(
         else:
             rows.append(place)
     if not rows:
-        raise BadInput(f"{given.name}: none of {len(ids):,} answers of {server.model} can be learnt from; the first {next(iter(lacks))}")
-    said = [Dialogue(given.dialogues[p].kind, (*_before(given.dialogues[p]), ("assistant", found[ids[p]].text))) for p in rows]
-    name = f"{given.name} as {printable(server.model)} answers it"
-    return Dialogues({"dialogue": said, "id": given.ids()[torch.tensor(rows)]}, name, lacks)
+        raise BadInput(f"{given.name}: none of {len(ids):,} answers of {name} can be learnt from; the first {next(iter(lacks))}")
+    said = [_with(given.dialogues[place], found[ids[place]].text) for place in rows]
+    return Dialogues({"dialogue": said, "id": given.ids()[torch.tensor(rows)]}, f"{given.name} as {printable(name)} answers it", lacks)
+
+
+def _asked(by: Server | Writer, given: Dialogues, places: Sequence[int], sampling: Sampling, seed: int) -> Iterator[tuple[int, Answer]]:
+    """The answers to some of the dialogues, by place, as they come."""
+    if isinstance(by, Writer):
+        yield from by.answers(given, places, sampling, seed)
+        return
+    chats, ids = [_before(given.dialogues[place]) for place in places], given.ids()[torch.tensor(places)].tolist()
+    for number, answer in ask(by, chats, sampling, seed=seed, ids=ids):
+        yield places[number], answer
 
 
 def _before(dialogue: Dialogue) -> tuple[tuple[str, str], ...]:
@@ -85,10 +100,17 @@ def _before(dialogue: Dialogue) -> tuple[tuple[str, str], ...]:
     return dialogue.messages[:last]
 
 
-def _asked(dialogue: Dialogue, number: int, name: str) -> tuple[tuple[str, str], ...]:
+def _with(dialogue: Dialogue, answer: str) -> Dialogue:
+    """The dialogue with another last answer; running text is the answer as it is."""
     if dialogue.kind == "text":
-        raise BadInput(f"dialogue {number:,} of {name} is running text, which asks nothing; give chats, or prompts with their responses")
-    return _before(dialogue)
+        return Dialogue("text", (("text", answer),))
+    return Dialogue(dialogue.kind, (*_before(dialogue), ("assistant", answer)))
+
+
+def _refuse_running(given: Dialogues) -> None:
+    number = next((number for number, dialogue in enumerate(given.dialogues, 1) if dialogue.kind == "text"), None)
+    if number is not None:
+        raise BadInput(f"dialogue {number:,} of {given.name} is running text, which asks nothing; give chats, or prompts")
 
 
 def _read(file: Path, work: str) -> dict[int, Answer]:

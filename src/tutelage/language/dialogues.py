@@ -54,6 +54,7 @@ def dialogues(
     test: str = "",
     config: str = "",
     missing: Missing = "refuse",
+    asked: bool = False,
     train: float = 0.7,
     validation: float = 0.15,
     seed: int = 0,
@@ -70,6 +71,7 @@ def dialogues(
         test: a second file, to test on.
         config: which configuration of a Hugging Face data set.
         missing: rows that lack a value, a prompt or an answer are refused, or dropped.
+        asked: whether answers are yet to be written: rows need none, those that are there are not read, and nothing is cut into splits.
         train: share to train on, where nothing says what is train.
         validation: share to choose on; the rest is test.
         seed: of the cut.
@@ -81,7 +83,7 @@ def dialogues(
         MissingFile: no such file or folder.
         BadInput: a damaged file, columns that are none of these, or rows that hold something else than text or messages.
     """
-    options: dict[str, Any] = {"columns": columns, "id": id, "split": split, "missing": missing}
+    options: dict[str, Any] = {"columns": columns, "id": id, "split": split, "missing": missing, "asked": asked}
     cut: dict[str, Any] = {"train": train, "validation": validation, "seed": seed}
     name = Path(path).name
     if file_form(path) is None:
@@ -101,6 +103,7 @@ def from_rows(
     id: str = "",
     split: str = "",
     missing: Missing = "refuse",
+    asked: bool = False,
     train: float = 0.7,
     validation: float = 0.15,
     seed: int = 0,
@@ -114,6 +117,7 @@ def from_rows(
         id: a column that identifies each row.
         split: a column that says train, validation (or val) or test.
         missing: rows that lack something are refused, or dropped.
+        asked: whether answers are yet to be written.
         train: share to train on, where nothing says what is train.
         validation: share to choose on.
         seed: of the cut.
@@ -125,7 +129,7 @@ def from_rows(
     present = {part: _names(found, name) for part, found in given.items()}
     if not len(given["train"]):
         raise BadInput(f"{name if len(given) == 1 or not any(map(len, given.values())) else f'{name}/train'} holds no rows")
-    form = form_of(present["train"], columns, name)
+    form = form_of(present["train"], columns, name, asked)
     wanted = [*form, *filter(None, (id, split))]
     if len(set(wanted)) < len(wanted):
         raise BadInput(f"{name}: a column is named twice among {', '.join(wanted)}; expected one use of each")
@@ -136,7 +140,7 @@ def from_rows(
     whole = {c: [v for found in given.values() for v in _column(found, c)] for c in wanted}
     size = len(whole[form[0]])
     origin = _said(whole[split], len(given), name, split) if split else [part for part, found in given.items() for _ in range(len(found))]
-    read, lacks = dialogues_in({c: whole[c] for c in form}, name, missing)
+    read, lacks = dialogues_in({c: whole[c] for c in form}, name, missing, asked)
     kept = [i for i, dialogue in enumerate(read) if dialogue is not None]
     if not kept:
         raise BadInput(f"{name} has no row left to learn from: each lacks something; the first {next(iter(lacks))}")
@@ -148,6 +152,8 @@ def from_rows(
         if own:  # a split whose rows were all dropped is cut anew
             splits[part] = table.rows(torch.tensor(own), f"{name}/{part}")
     prepared = {"kind": "dialogues", "columns": list(form)}
+    if asked:
+        return Data(**(splits if "train" in splits else {"train": table}), name=name, prepared=prepared)
     return completed(splits, name=name, train=train, validation=validation, seed=seed, rare="keep", prepared=prepared)
 
 

@@ -80,6 +80,45 @@ def lessons_in(
     return replace(made, prepared={**made.prepared, **known})
 
 
+def asked_in(
+    path: str,
+    *,
+    tokenizer: str = "",
+    template: str = OWN,
+    control: Control = "text",
+    columns: Sequence[str] = (),
+    id: str = "",
+    split: str = "",
+    test: str = "",
+    config: str = "",
+    missing: Missing = "refuse",
+) -> Data:
+    """Load what is to be answered: chats up to their last answer, prompts, or running text to be gone on from.
+
+    Args:
+        path: as in `lessons_in`, like all that follow; rows need no answers, and those that are there are not read.
+        tokenizer: a Hugging Face folder, a GGUF file, or a name on the hub; by default that of the model.
+        template: how messages become text.
+        control: what becomes of names of control tokens.
+        columns: the one to read: of messages, of prompts, or "text" for running text.
+        id: a column that identifies each row.
+        split: a column that says train, validation or test.
+        test: a second file.
+        config: which configuration of a Hugging Face data set.
+        missing: rows that ask nothing: refuse, or drop.
+
+    Returns:
+        Dialogues that end with `rows.UNANSWERED`; all of them as train, where nothing says otherwise.
+
+    Raises:
+        MissingFile: no such file or folder.
+        BadInput: columns or rows that cannot be used.
+    """
+    chosen: dict[str, Any] = {"columns": columns, "id": id, "split": split, "test": test, "config": config, "missing": missing}
+    found = dialogues(path, **chosen, asked=True)
+    return replace(found, prepared={**found.prepared, "tokenizer": tokenizer, "template": template, "control": control})
+
+
 def words_of(tokenizer: Any) -> str:
     """A hash of which token has which id."""
     listed = sorted((id, token) for token, id in tokenizer.get_vocab().items())

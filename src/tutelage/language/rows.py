@@ -22,6 +22,10 @@ ROLES = ("system", "user", "assistant")
 RENAMED = {"human": "user", "gpt": "assistant", "bot": "assistant", "model": "assistant", "developer": "system"}
 FORMS = (("messages",), ("prompt", "response"), ("prompt", "completion"), ("instruction", "output"), ("text",))
 """Columns that are looked for, the first that are there: some tables have a prompt beside their messages, or a text made of the pair."""
+ASKED_FORMS = (("messages",), ("prompt",), ("instruction",), ("text",))
+"""Likewise, where answers are yet to be written."""
+UNANSWERED = "?"
+"""What stands for an answer that is yet to be written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,13 +41,14 @@ class Dialogue:
     messages: tuple[tuple[str, str], ...]
 
 
-def form_of(present: Sequence[str], columns: Sequence[str], name: str) -> tuple[str, ...]:
+def form_of(present: Sequence[str], columns: Sequence[str], name: str, asked: bool = False) -> tuple[str, ...]:
     """The columns to read.
 
     Args:
         present: the columns of the table.
         columns: those the user named: one of messages or of text, or two, a prompt and its response; none to find them by their names.
         name: how messages call the table.
+        asked: whether answers are yet to be written, so that only what asks for them is read.
 
     Raises:
         BadInput: none of the known columns, a named one that is not there, or more than two.
@@ -54,20 +59,21 @@ def form_of(present: Sequence[str], columns: Sequence[str], name: str) -> tuple[
         if column not in present:
             raise BadInput(f"{name} has no column {column!r}{nearest(column, present)}; its columns are {_listed(present)}")
     if columns:
-        return tuple(columns)
-    found = next((form for form in FORMS if all(c in present for c in form)), None)
+        return tuple(columns[:1] if asked else columns)
+    found = next((form for form in (ASKED_FORMS if asked else FORMS) if all(c in present for c in form)), None)
     if found is None:
+        pairs = "prompt, instruction" if asked else "prompt and response (or completion), instruction and output,"
         raise BadInput(
-            f"{name} has the columns {_listed(present)}; expected messages, prompt and response (or completion), instruction and output, "
-            "or text: rename them, or name the ones to read with --data.columns"
+            f"{name} has the columns {_listed(present)}; expected messages, {pairs} or text: "
+            "rename them, or name the ones to read with --data.columns"
         )
-    if found == ("instruction", "output") and "input" in present:
+    if found[0] == "instruction" and "input" in present:
         return (*found, "input")
     return found
 
 
 def dialogues_in(
-    columns: Mapping[str, Sequence[Any]], name: str, missing: Missing = "refuse"
+    columns: Mapping[str, Sequence[Any]], name: str, missing: Missing = "refuse", asked: bool = False
 ) -> tuple[list[Dialogue | None], Counter[str]]:
     """Read the rows of a table.
 
@@ -75,6 +81,8 @@ def dialogues_in(
         columns: those of `form_of`, in its order, each with one value a row.
         name: how messages call the table.
         missing: whether rows that lack something are refused, or dropped.
+        asked: whether answers are yet to be written: each dialogue then ends with `UNANSWERED`, whatever was answered before. Of a column
+            of strings, "text" is running text, and any other holds prompts.
 
     Returns:
         A dialogue for each row, None where it is dropped; how many lack what.
@@ -89,7 +97,7 @@ def dialogues_in(
     found: list[Dialogue | None] = []
     for number, values in enumerate(zip(*columns.values(), strict=True), 1):
         try:
-            found.append(_read(dict(zip(columns, values, strict=True))))
+            found.append((_asked if asked else _read)(dict(zip(columns, values, strict=True))))
         except _Lacks as lack:
             lacks[str(lack)] += 1
             first.setdefault(str(lack), number)
@@ -115,13 +123,36 @@ def _read(row: Mapping[str, Any]) -> Dialogue:
             raise _Lacks(f"lacks its {column}")
         if isinstance(value, str):
             return Dialogue("text", (("text", _text(value, column)),))
-        return Dialogue("chat", _messages(value, column))
+        said = _messages(value, column)
+        if not any(role == "assistant" for role, _ in said):
+            raise _Lacks("has no message of the assistant to learn from")
+        return Dialogue("chat", said)
     (first, prompt), (second, response), *more = values
     prompt, response = _text(prompt, first), _text(response, second)
+    return Dialogue("pair", (("user", _with_input(prompt, more)), ("assistant", response)))
+
+
+def _asked(row: Mapping[str, Any]) -> Dialogue:
+    """What a row asks, with nothing known of the answer."""
+    (column, value), *more = row.items()
+    if _is_missing(value):
+        raise _Lacks(f"lacks its {column}")
+    if column == "text" and isinstance(value, str):
+        return Dialogue("text", (("text", _text(value, column)),))
+    answer = ("assistant", UNANSWERED)
+    if isinstance(value, str):
+        return Dialogue("pair", (("user", _with_input(_text(value, column), more)), answer))
+    said = _messages(value, column)
+    before = said[:-1] if said[-1][0] == "assistant" else said
+    if not before:
+        raise _Lacks("asks nothing")
+    return Dialogue("chat", (*before, answer))
+
+
+def _with_input(prompt: str, more: Sequence[tuple[str, Any]]) -> str:
+    """A prompt, with what it is about where that stands in a column of its own."""
     extra = more[0][1] if more else None
-    if not _is_missing(extra) and extra != "":
-        prompt = f"{prompt}\n\n{_text(extra, more[0][0])}"
-    return Dialogue("pair", (("user", prompt), ("assistant", response)))
+    return prompt if _is_missing(extra) or extra == "" else f"{prompt}\n\n{_text(extra, more[0][0])}"
 
 
 def _messages(value: Any, column: str) -> tuple[tuple[str, str], ...]:
@@ -130,10 +161,7 @@ def _messages(value: Any, column: str) -> tuple[tuple[str, str], ...]:
         raise BadInput(f"{column!r} is {_called(value)}; expected text, or a list of messages, each with a role and a content")
     if not value:
         raise _Lacks(f"lacks its {column}")
-    said = tuple(_message(message, place) for place, message in enumerate(value, 1))
-    if not any(role == "assistant" for role, _ in said):
-        raise _Lacks("has no message of the assistant to learn from")
-    return said
+    return tuple(_message(message, place) for place, message in enumerate(value, 1))
 
 
 def _message(message: Any, place: int) -> tuple[str, str]:
