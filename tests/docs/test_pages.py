@@ -26,6 +26,7 @@ pytest.importorskip("onnxruntime")
 
 from accelerate.state import AcceleratorState
 
+from answering_server import answering
 from tutelage.cli.main import main
 from tutelage.training import Fit
 
@@ -33,6 +34,8 @@ DOCS = Path(__file__).parents[2] / "docs"
 PAGES = sorted(p.relative_to(DOCS).as_posix() for p in DOCS.rglob("*.md") if "generated" not in p.parts and "project" not in p.parts)
 RUNNABLE = [page for page in PAGES if re.search(r"^```(console|python|sh|\{code-block\})", (DOCS / page).read_text(), re.MULTILINE)]
 UNTRAINED = ("data", "recipes", "taps", "--version", "--help")
+SERVER = "http://localhost:8000/v1"
+"""For which one stands in."""
 FIRST = "distill --teacher cnn:width=32 --train-teacher --student cnn:width=4,depth=4 --data digits --out runs/first --quiet"
 
 
@@ -109,6 +112,9 @@ def run(words: list[str]) -> int:
     if words[0] == "compare" and "ray" not in words:
         words = [*words, "--workers", "0", "--threads", "1"]  # in this process, where trainings are short
     try:
+        if any(SERVER in word for word in words):
+            with answering() as server:
+                return main([word.replace(SERVER, server.url) for word in words])
         return main(words)
     except SystemExit as stop:  # --help
         return int(stop.code or 0)

@@ -13,6 +13,7 @@ from tutelage.language.rows import Dialogue, Missing
 from tutelage.language.sampling import Sampling
 from tutelage.language.server import Answer, Server, ask
 from tutelage.language.vocabulary import Vocabulary, reconciled
+from tutelage.language.writer import Writer
 
 __all__ = [
     "LINES",
@@ -33,6 +34,7 @@ __all__ = [
     "Server",
     "Text",
     "Vocabulary",
+    "Writer",
     "answered",
     "answers",
     "as_dialogues",
