@@ -35,3 +35,19 @@ def test_ids_that_meet_are_counted_anew_and_labels_must_be_everywhere():
     assert joined.ids().tolist() == [0, 1, 2, 3]
     assert joined.labels() is None
     assert joined.batch(torch.tensor([3, 1]))["id"].tolist() == [3, 1]
+
+
+def test_rows_of_different_lengths_are_filled_up_with_what_says_nothing():
+    """Zeros, which are no position in a mask, and no label."""
+
+    def texts(first: int, length: int) -> Table:
+        row = torch.arange(first, first + length)
+        return Table({"input_ids": row[None], "mask": row[None] > 0, "y": row[None], "id": torch.tensor([first])})
+
+    joined = Joined([texts(1, 2), texts(5, 4)], "both")
+    batch = joined.batch(torch.tensor([1, 0]))
+    assert batch["input_ids"].tolist() == [[5, 6, 7, 8], [1, 2, 0, 0]]
+    assert batch["mask"].tolist() == [[True] * 4, [True, True, False, False]]
+    assert batch["y"].tolist() == [[5, 6, 7, 8], [1, 2, -100, -100]]
+    assert joined.labels().tolist() == [[1, 2, -100, -100], [5, 6, 7, 8]]
+    assert joined.batch(torch.tensor([0]))["y"].tolist() == [[1, 2]]

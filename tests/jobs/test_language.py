@@ -134,6 +134,16 @@ def test_evaluate_gives_intervals_and_says_which_is_better(place, run):
     assert gap["difference"] == pytest.approx(found.models["student"]["nll"] - found.models["teacher"]["nll"])
 
 
+def test_all_splits_together_are_the_mean_of_their_tokens(place, run):
+    """Batches of two splits are of two lengths; what fills up the shorter must not count."""
+    found = {split: evaluate(run.folder, split=split) for split in ("train", "validation", "test", "all")}
+    parts = [found[split] for split in ("train", "validation", "test")]
+    assert found["all"].tokens == sum(each.tokens for each in parts)
+    for name in ("student", "teacher"):
+        mean = sum(each.models[name]["nll"] * each.tokens for each in parts) / found["all"].tokens
+        assert found["all"].models[name]["nll"] == pytest.approx(mean, rel=1e-4)
+
+
 def test_a_cache_teaches_a_student_as_its_teacher_does(place):
     """Bit for bit, from full precision in batches of one shape."""
     big = f"hf:{place / 'big'}"

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from tutelage.data.source import Source
 from tutelage.randomness import derive
@@ -14,6 +15,9 @@ from tutelage.signals import Batch
 
 class Joined(Source):
     """The samples of several sources, in order. Their ids are kept where they are distinct, else samples are counted anew.
+
+    Where one source gives longer rows of positions than another, the shorter ones are filled up: with 0, which is False in a mask, and
+    labels with -100.
 
     Args:
         sources: at least one, with the same columns.
@@ -45,7 +49,7 @@ class Joined(Source):
         for key in parts[0]:
             values = [part[key] for part in parts]
             if isinstance(values[0], Tensor):
-                joined[key] = torch.cat(values)[back]
+                joined[key] = torch.cat(_as_long(values, key))[back]
             else:
                 flat = [item for value in values for item in value]
                 joined[key] = [flat[i] for i in back.tolist()]
@@ -55,7 +59,7 @@ class Joined(Source):
         """Those of all sources; None where one has none."""
         found = [s.labels() for s in self.sources]
         known = [labels for labels in found if labels is not None]
-        return torch.cat(known) if len(known) == len(found) else None
+        return torch.cat(_as_long(known, "y")) if len(known) == len(found) else None
 
     def varies(self) -> bool:
         """Whether one of the sources does."""
@@ -68,3 +72,14 @@ class Joined(Source):
     def fingerprint(self) -> str:
         """Hash of all sources."""
         return f"{derive('joined', *(s.fingerprint() for s in self.sources)):016x}"
+
+
+def _as_long(columns: Sequence[Tensor], key: str) -> list[Tensor]:
+    """Columns (B, T, ...) that differ in T, each filled up to the longest; others as they are."""
+    longest = max((column.shape[1] for column in columns if column.ndim > 1), default=0)
+    return [
+        column
+        if column.ndim < 2 or column.shape[1] == longest
+        else F.pad(column, (*[0, 0] * (column.ndim - 2), 0, longest - column.shape[1]), value=-100 if key == "y" else 0)
+        for column in columns
+    ]
