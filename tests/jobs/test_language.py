@@ -134,6 +134,14 @@ def test_evaluate_gives_intervals_and_says_which_is_better(place, run):
     assert gap["difference"] == pytest.approx(found.models["student"]["nll"] - found.models["teacher"]["nll"])
 
 
+@pytest.mark.parametrize(("recipe", "known"), [("lm-kd", [True, True]), ("gkd", [True, False]), ("seqkd", [True, False, True])])
+def test_what_it_takes_to_write_is_not_guessed(recipe, known, place):
+    """A time that leaves the writing out would be short by a factor of ten; by stages."""
+    big = f"hf:{place / 'big'}"
+    rows = distill(big, f"{big}:layers=1", spec(place), recipe=recipe, fit=FIT, dry_run=True, options=QUIET).rows
+    assert [row.seconds is not None for row in rows] == known
+
+
 def test_all_splits_together_are_the_mean_of_their_tokens(place, run):
     """Batches of two splits are of two lengths; what fills up the shorter must not count."""
     found = {split: evaluate(run.folder, split=split) for split in ("train", "validation", "test", "all")}

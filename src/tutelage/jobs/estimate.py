@@ -57,7 +57,8 @@ def rows(plans: Mapping[str, Plan], data: Data) -> list[Row]:
     found = []
     for label, plan in plans.items():
         for cost in plan.cost():
-            seconds: float | None = cost.steps * STEP_OVERHEAD if cost.steps else None  # of what is no training nobody knows
+            # what is no training, and what makes a view of a step, such as writing text, is code that only running it can tell of
+            seconds: float | None = cost.steps * STEP_OVERHEAD if cost.steps and not cost.views else None
             for _, model, samples, _, trained in cost.passes:
                 flops = _flops(model, data)
                 # backward costs twice the forward; a teacher's early stop is not counted, so its part is at most this

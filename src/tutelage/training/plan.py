@@ -158,6 +158,7 @@ class Cost:
         samples: samples studied, counted with repetition.
         passes: (role, model, samples through it, taps wanted, trained) of each model.
         asked: (teacher, taps wanted) of each teacher.
+        views: names of other views of the samples; of what it takes to make them nothing is known.
     """
 
     stage: str
@@ -165,6 +166,7 @@ class Cost:
     samples: int
     passes: Sequence[tuple[str, Model, int, frozenset[Tap], bool]]
     asked: Sequence[tuple[Teacher, frozenset[Tap]]] = ()
+    views: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -234,7 +236,8 @@ class Plan:
                     asked[id(learner.teacher)] = (learner.teacher, taps | asked.get(id(learner.teacher), (None, frozenset()))[1])
             for teacher, taps in asked.values():
                 passes += [("teacher", model, samples, taps, False) for model in teacher.models()]
-            costs.append(Cost(part.name, steps, samples if part.data is not None else 0, passes, list(asked.values())))
+            views = sorted({view for learner in part.named.values() for view in learner.views})
+            costs.append(Cost(part.name, steps, samples if part.data is not None else 0, passes, list(asked.values()), views))
         return costs
 
 
