@@ -22,6 +22,7 @@ from recipes import in_bytes, peak
 from timing import Row, compared, turns
 from tutelage import jensen_shannon, soft_targets
 from tutelage.signals import DeferredLogits
+from tutelage.signals.head import LARGE
 
 TITLE = "deferred"
 NOTE = (
@@ -29,13 +30,13 @@ NOTE = (
     "hidden states and head, float32; the models' bodies are in no row. *Dense* makes both logits and writes the divergence down "
     "(`log_softmax`, `logaddexp`, `kl_div`). *Peak memory* is the most bytes of tensors that live at once, counted by torch's profiler: "
     "what is made on the way, and the gradients; not hidden states and heads. The gradient on the student's head is in it on all sides: "
-    "113 MB of float32 over 49,152 tokens. {trl}"
+    "113 MB of float32 over 49,152 tokens. Trainings defer logits by themselves from {large:,} tokens on. {trl}"
 )
 WITH = "TRL is version {version}: `ChunkedDivergenceFunction`, in its form for processors (elsewhere it uses Triton)."
 WITHOUT = f"TRL was not installed, so its rows are left out: pip install --no-deps --target {peer.FOLDER.name} trl."
 WIDTH = 576
 """Of SmolLM2-135M, whose vocabulary has 49,152 tokens."""
-TIMES = ((1024, 1024, 9), (8192, 512, 7), (49152, 512, 4))
+TIMES = ((1024, 1024, 9), (8192, 512, 7), (16384, 512, 5), (32768, 512, 5), (49152, 512, 4))
 """Vocabulary, tokens, rounds."""
 MEMORY = ((8192, 1024), (49152, 1024), (49152, 2048))
 LEAST = 0.25
@@ -111,7 +112,7 @@ def forms(loss: str, own: DeferredLogits, told: DeferredLogits) -> dict[str, Cal
 def note() -> str:
     """How it was measured."""
     found = trl()
-    return NOTE.format(width=WIDTH, trl=WITHOUT if found is None else WITH.format(version=found[1]))
+    return NOTE.format(width=WIDTH, large=LARGE, trl=WITHOUT if found is None else WITH.format(version=found[1]))
 
 
 def against(form: str) -> str:

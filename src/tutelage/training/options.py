@@ -24,7 +24,7 @@ class RunOptions:
         precision: of the models' passes; losses and weights stay float32. fp16 takes one optimizer a stage.
         compile: compile the models with torch.compile; early stops are then off.
         defer_logits: make logits over a vocabulary some tokens at a time, within the loss, so that they never exist as a whole: always,
-            never, or auto: from 8,192 tokens on, where the models and all terms of the loss allow it.
+            never, or auto: from 16,384 tokens on, where the models and all terms of the loss allow it.
         micro_batch: largest number of samples in one pass; larger batches are accumulated. Null for no limit.
         workers: processes that read data ahead; 0 reads in the main process.
         checkpoint_every: updates between checkpoints.
