@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -125,15 +125,15 @@ class Step:
         self._remembered[key] = (who, found)
         return found
 
-    @contextlib.contextmanager
-    def _passing(self, who: Model | Teacher) -> Iterator[None]:
+    def _passing(self, who: Model | Teacher) -> contextlib.AbstractContextManager[object]:
         """Let those models give deferred logits whose heads the stage has put hooks on."""
-        models = who.models() if isinstance(who, Teacher) else [who]
-        with contextlib.ExitStack() as stack:
-            for model in models if self._deferring else ():
-                if id(model) in self._deferring:
-                    stack.enter_context(model.deferring())
-            yield
+        if not self._deferring:
+            return contextlib.nullcontext()
+        stack = contextlib.ExitStack()
+        for model in who.models() if isinstance(who, Teacher) else [who]:
+            if id(model) in self._deferring:
+                stack.enter_context(model.deferring())
+        return stack
 
     def forget(self, updated: Collection[Model]) -> None:
         """Drop the signals of models that were updated, of teachers that stand on them, and whatever holds a graph."""
