@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 from pathlib import Path
 
 import pytest
 import torch
 import transformers
 
+from tutelage.jobs.distill import distill
+from tutelage.jobs.export import export
 from tutelage.language import lessons, remarks_on
+from tutelage.training import Fit, RunOptions
 
 pytestmark = pytest.mark.real
 FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -63,3 +67,27 @@ def test_a_real_model_reads_packed_chats_as_if_alone(package, tokenizer):
         expected = model(input_ids=single["input_ids"][:, :size], use_cache=False).logits[0]
     assert torch.equal(window["input_ids"][0, begin : begin + size], single["input_ids"][0, :size])
     torch.testing.assert_close(shown, expected, rtol=1e-3, atol=1e-3)
+
+
+def test_a_gguf_teaches_a_student_of_a_few_of_its_layers(package, tmp_path):
+    """The whole job, from one file to a folder that is loaded without tutelage."""
+    texts = tmp_path / "chats.jsonl"
+    texts.write_text("\n".join(json.dumps({"messages": chat(i)}) for i in range(12)))
+    model = f"hf:{package / FILE}"
+    result = distill(
+        model,
+        f"{model}:layers=2",
+        f"lessons:{texts}:length=64",
+        recipe="lm-kd",
+        out=tmp_path / "run",
+        baseline=False,
+        options=RunOptions(quiet=True),
+        fit=Fit(steps=2, batch_size=4),
+    )
+    assert result.model.module.config.num_hidden_layers == 2
+    folder = export(tmp_path / "run", to="hf", out=tmp_path / "out").folder
+    tokenizer, student = (kind.from_pretrained(folder) for kind in (transformers.AutoTokenizer, transformers.AutoModelForCausalLM))
+    asked = tokenizer("The Danube", return_tensors="pt")
+    with torch.no_grad():
+        own = result.model.module.eval()(**asked, use_cache=False).logits
+        torch.testing.assert_close(student.eval()(**asked, use_cache=False).logits, own, rtol=1e-4, atol=1e-4)

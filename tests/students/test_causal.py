@@ -9,10 +9,12 @@ pytest.importorskip("transformers")
 import transformers
 
 from tiny_causal import SIZES, causal_folder
+from tiny_gguf import write_gguf
 from tutelage.errors import BadInput, MissingFile, UnknownTap
 from tutelage.signals.reading import Reading
 from tutelage.students.adapters import merged
 from tutelage.students.causal import causal
+from tutelage.students.hf import save
 
 KINDS = sorted(SIZES)
 
@@ -186,3 +188,21 @@ def test_batches_of_something_else_and_samples_that_are_too_long_are_refused(tmp
         model.observe(batch(T=9), {"logits"})
     with pytest.raises(UnknownTap):
         model.observe(batch(), {"model.layers.9"})
+
+
+def test_a_gguf_file_says_what_its_folder_says_and_is_saved_as_a_folder(tmp_path):
+    """Weights in another order of rows, and a config that speaks of its quantisation: neither may reach the student's folder."""
+    pytest.importorskip("gguf")
+    folder = causal_folder(tmp_path / "folder")
+    file = write_gguf(folder, tmp_path / "small.gguf")
+    model, own = causal(f"{file}", tokenizer=str(folder)), causal(str(folder))
+    assert model.name == "small"
+    torch.testing.assert_close(logits(model, batch()), logits(own, batch()))
+    student = causal(f"{file}", tokenizer=str(folder), layers=2)
+    save(student, tmp_path / "student")
+    again = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "student").eval()
+    shown = batch()
+    with torch.no_grad():
+        said = again(input_ids=shown["input_ids"], attention_mask=shown["attention_mask"]).logits
+    torch.testing.assert_close(logits(student, shown), said)
+    assert len(transformers.AutoTokenizer.from_pretrained(tmp_path / "student")) == len(transformers.AutoTokenizer.from_pretrained(folder))

@@ -97,6 +97,8 @@ def causal(
                 made = auto.from_pretrained(source, config=copy.deepcopy(config), dtype=torch.float32, trust_remote_code=False, **read)
         except (OSError, ValueError, RuntimeError, KeyError, SafetensorError, pickle.UnpicklingError) as error:
             raise BadInput(f"the weights of hf:{where} cannot be read: {in_short(error)}") from None
+        if read:
+            _plain(made)
         return finished(made)
 
     inputs = Reading(
@@ -108,6 +110,12 @@ def causal(
     )
     name = place.resolve().parent.name if place.name == "model" else Path(where).stem if read else place.name
     return Model(make, name=name, seed=seed, inputs=inputs, logits=inputs.logits, trained=bool(pretrained), blueprint=blueprint)
+
+
+def _plain(module: Any) -> None:
+    """Forget that the weights were compressed in their file: they are plain numbers now, and are saved as such."""
+    module.hf_quantizer, module.is_quantized = None, False
+    module.config.__dict__.pop("quantization_config", None)
 
 
 def _place(where: str) -> tuple[Path, dict[str, str]]:
