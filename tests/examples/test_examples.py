@@ -171,6 +171,17 @@ def start(number: int, port: int, out: Path) -> subprocess.Popen:
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
+def test_the_standard_library_as_text(tmp_path, capsys):
+    """Whole files, the same ones each time, up to about as many characters as were asked for."""
+    main_of = example("python_sources").main
+    main_of("data/a.jsonl", "20000")
+    main_of("data/b.jsonl", "20000")
+    texts = [json.loads(line)["text"] for line in Path("data/a.jsonl").read_text().splitlines()]
+    assert Path("data/a.jsonl").read_bytes() == Path("data/b.jsonl").read_bytes()
+    assert sum(map(len, texts[:-1])) <= 20000 < sum(map(len, texts))
+    assert capsys.readouterr().out.startswith(f"{len(texts)} files, ")
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("sh") is None or not (Path(sys.executable).parent / "torchrun").exists(), reason="needs sh and torchrun")
 def test_two_machines_give_what_one_process_gives(tmp_path):
