@@ -125,6 +125,20 @@ class Step:
         self._remembered[key] = (who, found)
         return found
 
+    def ask(self, model: Model, batch: Batch, taps: Collection[Tap]) -> Signals:
+        """What a model shows on a batch that the loss made itself, in float32 or wider; nothing is remembered.
+
+        For losses without samples, such as those of generators. A model that this turn does not train is asked as in `signals`.
+
+        Args:
+            model: who is asked; trained by this turn or not.
+            batch: columns on the step's device, with the inputs of the model.
+            taps: what is wanted.
+        """
+        with self._autocast():
+            found = model.observe(batch, taps)
+        return Signals({tap: raised(s) if isinstance(s, Tensor) else s for tap, s in found.items()})
+
     def _passing(self, who: Model | Teacher) -> contextlib.AbstractContextManager[object]:
         """Let those models give deferred logits whose heads the stage has put hooks on."""
         if not self._deferring:
