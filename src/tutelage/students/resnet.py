@@ -90,7 +90,9 @@ def resnet(
     if widths is None:
         widths = [width * 2**i for i in range(len(blocks))]
     elif not _whole(widths, WIDEST) or len(widths) != len(blocks) or sorted(widths) != list(widths):
-        raise BadInput(f"resnet(widths={widths!r}): expected {len(blocks)} widths, at least 1, none below the one before, such as [8, 12, 24]")
+        raise BadInput(
+            f"resnet(widths={widths!r}): expected {len(blocks)} widths, at least 1, none below the one before, such as [8, 12, 24]"
+        )
     return ResNet(channels, classes, widths, blocks)
 
 
