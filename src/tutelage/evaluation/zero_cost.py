@@ -96,8 +96,9 @@ def nwot(model: Model, batch: Batch) -> float:
     for codes in seen:
         if len(codes) != size:
             continue
-        on_BN = codes.flatten(1).double()
-        same_BB = on_BN @ on_BN.T + (1 - on_BN) @ (1 - on_BN).T
+        on_BN = codes.flatten(1).float()  # counts below 2^24 are exact
+        count_B = on_BN.sum(1)
+        same_BB = (2 * on_BN @ on_BN.T - count_B - count_B.unsqueeze(1) + on_BN.shape[1]).double()
         kernel_BB = same_BB if kernel_BB is None else kernel_BB + same_BB
     if kernel_BB is None:
         raise BadInput(f"{model.name} has no activation of a known kind, so nwot cannot tell its samples apart; choose another score")
