@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import numerals
 from docstrings import plain
 from scoreboard import VERDICTS, Result, of_recipe
+from tutelage import reproductions
 from tutelage.errors import BadInput
 from tutelage.recipes import listing, load
 
@@ -30,12 +31,14 @@ def counts(results: Mapping[str, Result]) -> str:
 def claims(results: Mapping[str, Result]) -> list[tuple[str, Result | None]]:
     """Every claim: the recipe, and its result or None. A recipe with several results has several, one that claims nothing has none.
 
+    Claims of commands, which are no recipe's, come last, by their own names.
+
     Raises:
         BadInput: a result on a recipe that is not there.
     """
     names = [each.name for each in listing()]
     for result in results.values():
-        if result.recipe not in names:
+        if result.recipe not in ("", *names):
             raise BadInput(f"{result.name}.json: recipe: {result.recipe!r} is not one of {', '.join(names)}")
     rows: list[tuple[str, Result | None]] = []
     for name in names:
@@ -43,7 +46,7 @@ def claims(results: Mapping[str, Result]) -> list[tuple[str, Result | None]]:
         rows += [(name, result) for result in found]
         if not found and load(name).about.paper:  # type: ignore[attr-defined]
             rows.append((name, None))
-    return rows
+    return rows + [(result.name, result) for result in of_recipe(results, "")]
 
 
 def table(results: Mapping[str, Result]) -> str:
@@ -53,9 +56,10 @@ def table(results: Mapping[str, Result]) -> str:
 
 
 def _row(name: str, result: Result | None) -> str:
-    paper = load(name).about.paper  # type: ignore[attr-defined]
+    command = result is not None and not result.recipe
+    paper = reproductions.load(name).paper() if command else load(name).about.paper  # type: ignore[attr-defined]
     source = f"<br>{plain(paper.authors)}, [{paper.year}]({paper.url})" if paper else ""
-    method = f"[{name}](generated/gallery/{name}.md){source}"
+    method = f"[{name}](generated/{'claims' if command else 'gallery'}/{name}.md){source}"
     if result is None:
         return f"| {method} | {badge(UNMEASURED)} | *The paper:* {plain(paper.claim)} | | | |"
     several = len(result.predictions) > 1

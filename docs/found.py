@@ -39,6 +39,12 @@ def verdict(name: str, claims: bool, results: Mapping[str, Result]) -> str:
     return f"{' '.join(said)} ([results](#results))" if said else ""
 
 
+def pages(results: Mapping[str, Result]) -> dict[str, str]:
+    """A page for each claim that is a command's, not a recipe's, by its name."""
+    head = "---\norphan: true\n---\n\n"
+    return {result.name: f"{head}# {plain(result.name)}\n\n{told(result)}\n" for result in of_recipe(results, "")}
+
+
 def told(result: Result, several: bool = False) -> str:
     """One result in whole.
 
@@ -46,7 +52,8 @@ def told(result: Result, several: bool = False) -> str:
         result: what is told.
         several: whether its name has to set it apart from others.
     """
-    parts = [f"### Ours: {plain(result.name)}" if several else "### Ours", f"{badge(result.verdict)} {plain(result.claim)}"]
+    title = f"### Ours: {plain(result.name)}" if several else "### Ours" if result.recipe else "## What was found"
+    parts = [title, f"{badge(result.verdict)} {plain(result.claim)}"]
     parts.append("\n".join(f":{title}: {text}" for title, text in facts(result).items()))
     head = ["| predicted | found: mean over seeds, 95 % interval | verdict |", "|---|---|---|"]
     lines = [f"| {plain(p.says)}<br>*{plain(p.rule)}* | {difference(p.found, p.unit)} | {badge(p.verdict)} |" for p in result.predictions]

@@ -44,6 +44,7 @@ def write(docs: Path, results: Path = scoreboard.RESULTS) -> None:
         "cards.txt": cards.index(measured),
         "scoreboard.txt": claims.table(measured),
         **found.drawings(measured),
+        **{f"claims/{name}.md": text for name, text in found.pages(measured).items()},
         **sizes.pages(),
         **{f"gallery/{name}.md": text for name, text in gallery.pages(measured).items()},
     }

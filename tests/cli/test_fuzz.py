@@ -318,6 +318,51 @@ def test_compare_takes_any_config(text, recipes, how):
         held(["compare", f"--{how}", str(file if how == "config" else folder), "--student", "mlp:width=2", "--dry-run"])
 
 
+SPACES = [*STEERING, *LONG]
+SPACES += parted("""
+resnet  vit  resnet:blocks=[1]  resnet:blocks=1,grows=2  resnet:blocks=0  resnet:blocks=x  resnet:blocks=[[1]]  resnet:width=3
+resnet:stages=9  resnet:stages=0  resnet:stages=x  resnet:grows=0.5  resnet:grows=nan  resnet:widths=[1e400]  resnet:widths=[999999999999]
+vit:patches=3  vit:size=0  vit:size=-1  vit:size=7  vit:heads=3  vit:widths=[10]  vit:ratios=[1e300]  rasnet  resnet:  :  net.py:net
+net.py:three  net.py:fails  broken.py:net
+""")
+BUDGETS = [*STEERING, *NUMBERS]
+BUDGETS += parted("""
+params=1k  params=100k  params=  params=0  params=-1  params=nan  params=1e400  params=1kk  flops=1M  flops=1  flops=1M,params=9k
+latency=1s  latency=1e-9  latency=5k  params=1k,params=1k  x=3  params  =3  ,
+""")
+SEARCH = dict.fromkeys(("candidates", "population", "parents", "batch_size", "batches"), WHOLE) | {"seed": [*WHOLE, "-5"]}
+SEARCH |= {"score": ["diswot", "synflow", "params", "x"], "teacher_weights": ["fresh", "trained", "x"], "device": ["cpu", "x"]}
+
+
+@st.composite
+def search(draw) -> list[str]:
+    """The words after `search`."""
+    words = draw(asked("teacher", "cnn:width=2,depth=2", MODELS)) + draw(asked("space", "resnet:blocks=1,widths=2", SPACES))
+    words += draw(asked("data", "digits", DATA)) + draw(asked("out", "never", PATHS)) + draw(asked("budget", "params=9k", BUDGETS))
+    for _ in range(draw(st.integers(0, 3))):
+        name = draw(st.sampled_from([*SEARCH]))
+        value = draw(st.sampled_from(SEARCH[name] if draw(st.booleans()) else NUMBERS) | JUNK)
+        words += [f"--{name}={value}"] if draw(st.booleans()) else [f"--{name}", value]
+    return words + draw(st.sampled_from([[], [], []]) | st.lists(st.sampled_from(FLAGS) | JUNK, max_size=1))
+
+
+@fuzz(80)
+@given(search())
+def test_search_takes_any_words(words):
+    """A space or a budget that cannot be is said before anything is scored."""
+    held(["search", *words, "--dry-run"])
+
+
+@fuzz(40)
+@given(config(), st.sampled_from(["config", "resume"]))
+def test_search_takes_any_config(text, how):
+    """A folder from someone else, or one that was cut off."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "config.yaml"
+        file.write_bytes((("space: resnet\nteacher: cnn\n" if how == "resume" else "") + text).encode(errors="surrogatepass"))
+        held(["search", f"--{how}", str(file if how == "config" else folder), "--dry-run"])
+
+
 @fuzz(80)
 @given(st.lists(st.sampled_from(MODELS) | JUNK, max_size=2), st.lists(st.sampled_from(DATA), max_size=1), st.lists(JUNK, max_size=1))
 def test_taps_takes_any_words(models, data, more):

@@ -31,7 +31,7 @@ def claims(module):
 def test_the_committed_results_are_readable_and_their_intervals_are_those_of_their_numbers(board):
     """A number that was changed by hand, or a file of another format, must not reach the site."""
     for result in board.read().values():
-        assert result.recipe in [each.name for each in listing()]
+        assert result.recipe in ["", *(each.name for each in listing())]  # none where the claim is a command's
         for prediction in result.predictions:
             own = interval(prediction.per_seed)
             found = prediction.found
@@ -182,6 +182,19 @@ def test_a_result_on_an_unknown_recipe_is_refused(board, claims, tmp_path):
     files.put(tmp_path, files.result("old-name"))
     with pytest.raises(BadInput, match="'old-name' is not one of"):
         claims.table(board.read(tmp_path))
+
+
+def test_a_claim_of_a_command_stands_on_the_board_with_a_page_of_its_own(board, claims, module, tmp_path):
+    """What is no recipe's has no page in the gallery."""
+    files.put(tmp_path, {**files.result("diswot", "reversed"), "recipe": ""}, why=files.WHY)
+    results = board.read(tmp_path)
+    (row,) = [line for line in claims.table(results).splitlines() if "claims/diswot" in line]
+    assert "[diswot](generated/claims/diswot.md)" in row
+    assert "Li and Wei" in row
+    page = module("found").pages(results)["diswot"]
+    assert page.startswith("---\norphan: true\n---\n\n# diswot\n")
+    assert "## What was found" in page
+    assert files.WHY.strip() in page
 
 
 def test_all_claims_stand_on_the_scoreboard_whatever_came_of_them(board, claims, tmp_path):

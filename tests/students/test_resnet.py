@@ -86,3 +86,44 @@ def test_sizes_that_cannot_be_are_refused(bad, message):
     """Depth 18 is a net for large images, with other blocks."""
     with pytest.raises(BadInput, match=message):
         resnet(**bad)
+
+
+def test_stages_may_have_depths_and_widths_of_their_own(rng):
+    """What a search over stages names must be the net that is built."""
+    net = resnet(blocks=[1, 3, 2], widths=[3, 3, 7], classes=5)
+    assert [len(stage) for stage in net.stages] == [1, 3, 2]
+    assert [stage[-1].norm.num_features for stage in net.stages] == [3, 3, 7]
+    assert net(torch.rand(2, 1, 8, 8, generator=rng)).shape == (2, 5)
+    assert count(net) == count(resnet(blocks=(1, 3, 2), widths=(3, 3, 7), classes=5, depth=56))
+
+
+def test_equal_stages_are_the_net_of_that_depth():
+    """Depth 14 is two blocks a stage; the same seed must give the same net."""
+    nets = []
+    for options in ({"depth": 14, "width": 4}, {"blocks": [2, 2, 2], "width": 4}, {"blocks": [2, 2, 2], "widths": [4, 8, 16]}):
+        torch.manual_seed(0)
+        nets.append(resnet(**options).state_dict())
+    for other in nets[1:]:
+        assert all(torch.equal(v, other[k]) for k, v in nets[0].items())
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        ({"blocks": []}, "blocks of each stage"),
+        ({"blocks": [1, 0, 2]}, "at least 1"),
+        ({"blocks": [1, 2.5]}, "blocks of each stage"),
+        ({"blocks": 3}, "blocks of each stage"),
+        ({"blocks": "123"}, "blocks of each stage"),
+        ({"blocks": [1, True]}, "blocks of each stage"),
+        ({"blocks": [1] * 9}, "blocks of each stage"),
+        ({"blocks": [10**9] * 3}, "at most 1000"),
+        ({"widths": [4, 8]}, "expected 3 widths"),
+        ({"widths": [4, 8, 6]}, "none below the one before"),
+        ({"blocks": [1], "widths": [10**9]}, "expected 1 widths"),
+    ],
+)
+def test_stages_that_cannot_be_are_refused(bad, message):
+    """A shortcut that loses channels would cut features off without a word."""
+    with pytest.raises(BadInput, match=message):
+        resnet(**bad)

@@ -66,7 +66,7 @@ def model_from(given: Any, role: str, *, data: Data, seed: int, trust_code: bool
             "answers.jsonl), and teach by its answers (--recipe alone --data lessons:answers.jsonl)"
         )
     if spec and os.path.isdir(spec):  # a spec may be no path at all, which is no error here
-        return _from_folder(Path(spec), role, data, trust_code)
+        return _from_folder(Path(spec), role, data, seed, trust_code)
     name, text = specs.divided(spec, LOCATED)
     if name.endswith(".onnx") and not text:
         return onnx(name, classes=data.classes, count=data.class_count(), prepared=data.prepared)
@@ -102,7 +102,7 @@ def _made(
         raise BadInput(f"the {role} {name} takes {' or '.join(takes)}, but {data.name} holds {kind}; give a model of {kind}, or other data")
     if weights is None and "weights" in options and "weights" not in inspect.signature(function).parameters:
         weights = _weights(options.pop("weights"), name)
-    chosen = {**_fitting(function, sizes(data)), **specs.typed(options, function, name)}
+    chosen = {**fitting(function, sizes(data)), **specs.typed(options, function, name)}
 
     built_in = ".py:" not in name
     for key, value in chosen.items() if built_in else ():
@@ -170,7 +170,7 @@ def _weights(given: str, name: str) -> Path:
     return path
 
 
-def _from_folder(folder: Path, role: str, data: Data, trust_code: bool) -> Model:
+def _from_folder(folder: Path, role: str, data: Data, seed: int, trust_code: bool) -> Model:
     file = next((f for f in (folder / FILE, folder / FILE.name) if f.is_file()), None)
     if file is None:
         if (folder / "cache.json").is_file():
@@ -191,11 +191,13 @@ def _from_folder(folder: Path, role: str, data: Data, trust_code: bool) -> Model
         )
     name, text = specs.divided(spec, LOCATED)
     options = specs.options_in(text, spec)
+    if ".py:" in name and not trust_code:
+        raise BadInput(f"{folder} names code to run, {name!r}; look at it, then allow it with --trust-code")
+    if said.get("untrained"):  # what a search found: an architecture, for weights of one's own
+        return _made(name, options, role, data, seed)
     if name.startswith("hf:"):  # written whole into the folder, tokenizer and all
         own = {k: v for k, v in options.items() if k in ("max_length", "size")}
         return _made(f"hf:{file.parent}", own, role, data, 0)
-    if ".py:" in name and not trust_code:
-        raise BadInput(f"{folder} names code to run, {name!r}; look at it, then allow it with --trust-code")
     inputs = rescaled(said.get("prepared"), data.prepared, str(folder)) or _as_exported(said, file)
     if said.get("exported") and ".py:" in name:
         name = f"{file.parent}/{name}"
@@ -252,6 +254,7 @@ def sizes(data: Data) -> dict[str, int]:
     return found
 
 
-def _fitting(function: Callable[..., Any], options: Mapping[str, Any]) -> dict[str, Any]:
+def fitting(function: Callable[..., Any], options: Mapping[str, Any]) -> dict[str, Any]:
+    """Those options that a function takes."""
     parameters = inspect.signature(function).parameters
     return {k: v for k, v in options.items() if k in parameters}

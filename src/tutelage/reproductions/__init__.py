@@ -45,4 +45,4 @@ def load(name: str) -> Reproduction:
     found = getattr(module, "REPRODUCTION", None)
     if not isinstance(found, Reproduction):
         raise BadInput(f"{name} has no REPRODUCTION, a tutelage.reproductions.harness.Reproduction")
-    return found if found.recipe or name.endswith(".py") else replace(found, recipe=name.replace("_", "-"))
+    return found if found.recipe or found.source is not None or name.endswith(".py") else replace(found, recipe=name.replace("_", "-"))

@@ -1,6 +1,7 @@
 """The harness of reproductions: what a claim is made of, how it is carried out, and the rule that turns numbers into a verdict."""
 
 from tutelage.reproductions.harness.design import Arm, Made, Reproduction, each_try, outcome
+from tutelage.reproductions.harness.orders import Orders, Picks
 from tutelage.reproductions.harness.predictions import Difference, Level, NonInferior, Prediction, RankCorrelation, Trend
 from tutelage.reproductions.harness.verdicts import Verdict
 
@@ -10,6 +11,8 @@ __all__ = [
     "Level",
     "Made",
     "NonInferior",
+    "Orders",
+    "Picks",
     "Prediction",
     "RankCorrelation",
     "Reproduction",

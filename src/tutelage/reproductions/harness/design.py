@@ -94,6 +94,7 @@ class Reproduction:
         seeds: how many are compared; they count from 0.
         minutes: time on two cores, about.
         recipe: the recipe whose claim it is; default: that of the file's name.
+        source: where the claim comes from, if it is no recipe's but a command's; there is no recipe then.
         fixtures: what arms share, by name: trained once for each seed and kept.
         measured: what is measured of each arm.
         tuning_seeds: how many other seeds the tries are compared on.
@@ -112,6 +113,7 @@ class Reproduction:
     seeds: int
     minutes: float
     recipe: str = ""
+    source: Paper | None = None
     fixtures: Mapping[str, Arm] = field(default_factory=dict)
     measured: Callable[[Made], Mapping[str, float]] = outcome
     tuning_seeds: int = 1
@@ -145,7 +147,7 @@ class Reproduction:
 
     def paper(self) -> Paper | None:
         """Where the claim comes from."""
-        return load(self.recipe).about.paper if self.recipe else None  # type: ignore[attr-defined]
+        return load(self.recipe).about.paper if self.recipe else self.source  # type: ignore[attr-defined]
 
 
 def each_try(**values: Sequence[Any]) -> list[dict[str, Any]]:

@@ -24,7 +24,7 @@ from tutelage.training.checkpoint import write_text_atomically
 ROOMS = ("data", "language", "objectives", "recipes", "reproductions/harness", "signals", "students", "teachers", "training")
 """Whose code decides on numbers; with how they are measured, and the files that lie beside the rooms. A claim's own file is left out: it
 counts for that claim alone."""
-MEASURES = ("evaluation/classification.py", "evaluation/language.py")
+MEASURES = ("evaluation/classification.py", "evaluation/diswot.py", "evaluation/language.py", "evaluation/zero_cost.py")
 
 
 def cache() -> Path:
