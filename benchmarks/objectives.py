@@ -37,7 +37,10 @@ from tutelage import (
 )
 from tutelage.objectives import (
     ConfidenceWeighted,
+    EntropyBalance,
+    LossBalance,
     LossDriven,
+    WatchedMatch,
     grid_conv,
     interpolated_target,
     label_mix,
@@ -65,6 +68,11 @@ def objectives() -> dict[str, Objective]:
     def beside_labels(match: Match) -> Objective:
         return 0.1 * CrossEntropy() + 0.9 * match
 
+    def balanced() -> Objective:
+        heat, share = EntropyBalance("one", "other"), LossBalance("one", "other")
+        first, second = (share[n] * WatchedMatch(by=soft_targets(heat[n], student_temperature=1.0), name=n) for n in ("one", "other"))
+        return first + second
+
     half = "blocks.1"
     return {
         PLAIN: beside_labels(Match("logits", by=soft_targets(4.0))),
@@ -75,6 +83,7 @@ def objectives() -> dict[str, Objective]:
         "labels and jensen_shannon": beside_labels(Match("logits", by=jensen_shannon(0.5, 4.0))),
         "labels and skew_kl": beside_labels(Match("logits", by=skew_kl(0.1, temperature=4.0))),
         "labels and interpolated_target, moved by LossDriven": beside_labels(Match("logits", by=interpolated_target(LossDriven("logits")))),
+        "two soft targets (WatchedMatch), moved by EntropyBalance and LossBalance": balanced(),
         "labels and mse of logits": beside_labels(Match("logits", by=mse())),
         "labels and permuted_dark": beside_labels(Match("logits", by=soft_cross_entropy(4.0), target=permuted_dark())),
         "label_mix by probability_cross_entropy": Match(

@@ -111,7 +111,7 @@ def test_the_answer_says_what_was_measured_on_what(done):
     assert found == done.found
     assert (found["format"], found["data"], found["split"], found["metric"]) == (1, "digits", "test", "accuracy")
     assert found["chosen_on"]["split"] == "validation"
-    assert {each["recipe"] for each in found["left_out"]} == {"gkd", "lm-kd", "seqkd", "taid"}
+    assert {each["recipe"] for each in found["left_out"]} == {"gkd", "lm-kd", "pgd-at", "seqkd", "taid"}
     assert len(found["classes"]) == 10
     assert found["teacher"]["model"].startswith("mlp:")
     assert found["teacher"]["test"]["accuracy"] == json.loads((done.folder / "teacher" / "report.json").read_text())["student"]["accuracy"]
@@ -383,7 +383,16 @@ def test_a_dry_run_writes_nothing_and_builds_no_model(tmp_path, monkeypatch):
     assert all(row.seconds > 0 for row in found.rows)
     by_time = compare(None, "cnn:width=2", minutes=2, dry_run=True)
     assert [(row.name, row.updates, row.seconds) for row in by_time.rows] == [("alone", None, 360.0), ("ps-kd", None, 360.0)]
-    assert {each["recipe"] for each in by_time.left_out} == {"born-again", "fitnets", "gkd", "hinton-kd", "lm-kd", "seqkd", "taid"}
+    assert {each["recipe"] for each in by_time.left_out} == {
+        "born-again",
+        "fitnets",
+        "gkd",
+        "hinton-kd",
+        "lm-kd",
+        "pgd-at",
+        "seqkd",
+        "taid",
+    }
 
 
 def test_without_a_budget_it_is_that_of_training_alone_by_itself():

@@ -22,6 +22,8 @@ pytestmark = pytest.mark.usefixtures("no_page")
 NAMES = [each.name for each in listing()]
 WRITING = {"gkd", "seqkd"}
 """Recipes in which a model writes, and which therefore study text."""
+ATTACKING = {"mtard", "pgd-at"}
+"""Recipes that change images, which therefore are images."""
 QUICK = RunOptions(quiet=True, checkpoint_every=3, log_every=1, share_every=4)
 
 
@@ -47,6 +49,7 @@ def task(name: str) -> Data:
         held = Table({**{k: v[31:] for k, v in columns.items()}, "id": torch.arange(100, 111)}, "held")
         return Data(Mortal({k: v[:31] for k, v in columns.items()}, "train"), held, held, tuple("abcdefg"), "tiny")
     x = torch.randn(31, 1, 6, 6, generator=made)
+    x = x.sigmoid() if name in ATTACKING else x
     y = torch.randint(0, 3, (31,), generator=made)
     held = Table({"x": x[:11], "y": y[:11], "id": torch.arange(100, 111)}, "held")
     return Data(Mortal({"x": x, "y": y}, "train"), held, held, ("a", "b", "c"), "tiny")
@@ -63,7 +66,12 @@ def given(name: str) -> dict[str, str]:
     specs = {"teacher": "cnn:width=3,depth=2", "student": "cnn:width=2,depth=3"}
     if name in WRITING:
         specs = {"teacher": "gpt:width=8,depth=1,heads=2", "student": "gpt:width=4,depth=1,heads=2"}
-    return {role: specs[role] for role in roles(load(name)) if role != "data"}
+    return {role: specs.get(role, specs["teacher"]) for role in roles(load(name)) if role != "data"}
+
+
+def taught(name: str) -> bool:
+    """Whether there is a teacher."""
+    return bool(set(given(name)) - {"student"})
 
 
 def run(name: str, out: Path, *, resume: bool = False, seed: int = 5) -> dict:
@@ -74,7 +82,7 @@ def run(name: str, out: Path, *, resume: bool = False, seed: int = 5) -> dict:
             recipe=name,
             out=out,
             seed=seed,
-            train_teacher="teacher" in given(name),
+            train_teacher=taught(name),
             teacher_fit=Fit(steps=4, batch_size=5),
             resume=resume,
             options=QUICK,
@@ -154,12 +162,13 @@ def test_a_dry_run_builds_no_model_and_reads_no_weights(name, monkeypatch):
 
     monkeypatch.setattr(Model, "module", property(lambda self: pytest.fail(f"{self.name} was built")))
     monkeypatch.setattr("tutelage.signals.model.load_weights", lambda *_: pytest.fail("weights were read"))
-    result = distill(**given(name), data=task(name), recipe=name, train_teacher="teacher" in given(name), dry_run=True, **short(name))
+    result = distill(**given(name), data=task(name), recipe=name, train_teacher=taught(name), dry_run=True, **short(name))
     assert result.model is None
     steps = [row.steps for row in result.rows if row.plan == "student" and row.steps]  # an action has none
     assert len(steps) >= len([each for each in short(name).values() if isinstance(each, Fit)])
     assert set(steps) == {7}
-    unknown = {"gkd": ["student"]}.get(name, [])  # what it takes to write is not guessed
+    # what it takes to write, or to attack, is not guessed
+    unknown = {"gkd": ["student"], "pgd-at": ["student"], "mtard": ["teacher-2", "student"]}.get(name, [])
     assert [row.plan for row in result.rows if row.steps and row.seconds is None] == unknown
     assert all(row.seconds > 0 for row in result.rows if row.seconds is not None)
 

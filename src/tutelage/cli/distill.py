@@ -77,7 +77,7 @@ def run(words: Sequence[str]) -> int:
     as_json, dry = given.pop("json", False), given.get("dry_run", False)
     options = RunOptions(**{k: given.pop(k) for k in list(given) if k in inspect.signature(RunOptions).parameters})
     for name in list(given):
-        if isinstance(given[name], dict):
+        if isinstance(given[name], dict) and (name == "teacher_fit" or isinstance(knobs(function)[name].default, Fit)):
             given[name] = _one_duration(given[name], name, rest)
     teacher_fit = changed_fit(TEACHER_FIT, given.pop("teacher_fit", {}), "teacher_fit")
     if show:

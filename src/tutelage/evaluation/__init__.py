@@ -13,10 +13,12 @@ from tutelage.evaluation.classification import (
 from tutelage.evaluation.comparison import difference
 from tutelage.evaluation.cost import costs, forward_flops, processor, size_of
 from tutelage.evaluation.disagreement import disagreements
+from tutelage.evaluation.robustness import Referee, robustness, under_attack
 from tutelage.evaluation.wording import busy, gain, headline, savings
 
 __all__ = [
     "Predictions",
+    "Referee",
     "aurc",
     "busy",
     "class_counts",
@@ -32,6 +34,8 @@ __all__ = [
     "processor",
     "recalls",
     "reliability",
+    "robustness",
     "savings",
     "size_of",
+    "under_attack",
 ]

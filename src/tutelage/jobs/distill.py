@@ -22,7 +22,7 @@ from tutelage.jobs.roles import filled, handles_of, models_in
 from tutelage.jobs.settings import chosen_knobs, plain, settled
 from tutelage.jobs.taps import check_classes
 from tutelage.jobs.tokenizers import check_tokens, with_tokenizer
-from tutelage.recipes import load, roles
+from tutelage.recipes import knobs, load, roles
 from tutelage.recipes.alone import alone
 from tutelage.signals import Model
 from tutelage.teachers import Cached
@@ -124,9 +124,10 @@ def distill(
     if train_teacher and not labelled:
         raise BadInput(f"--train-teacher needs labels, but {studied.name} has none")
     estimate.check_weights(models)
-    untrained = [m for r, m in models.items() if r != "student" and not m.trained] if train_teacher else []
+    untrained = {r: m for r, m in models.items() if r != "student" and not m.trained} if train_teacher else {}
     seen = views_of(handles, views, seed)
-    plans = _plans(plan, function, untrained, teacher_fit, baseline and labelled, studied)
+    schooling = [_schooling(function, role, model, studied, teacher_fit, chosen) for role, model in untrained.items()]
+    plans = _plans(plan, function, schooling, baseline and labelled, studied)
     if dry_run:
         return Result(None, None, rows=estimate.rows(plans, studied))
 
@@ -235,12 +236,17 @@ def _place(out: str | Path | None, name: str, options: RunOptions) -> Path:
     return Path(chosen[0])
 
 
-def _plans(
-    plan: Plan, function: Callable[..., Plan], untrained: list[Model], teacher_fit: Fit, baseline: bool, data: Data
-) -> dict[str, Plan]:
+def _schooling(function: Callable[..., Plan], role: str, model: Model, data: Data, fit: Fit, chosen: Mapping[str, Any]) -> Plan:
+    """How a teacher is trained first: on the labels alone, or as the recipe says for its role, with the recipe's own knobs."""
+    by = load(function.about.teachers[role]) if role in function.about.teachers else alone  # type: ignore[attr-defined]
+    shared = {name: chosen[name] for name in knobs(by) if name in chosen and name != "fit"} if by is not alone else {}
+    return by(model, data, **shared, fit=fit)
+
+
+def _plans(plan: Plan, function: Callable[..., Plan], schooling: list[Plan], baseline: bool, data: Data) -> dict[str, Plan]:
     plans: dict[str, Plan] = {}
-    for number, model in enumerate(untrained):
-        plans["teacher" if len(untrained) == 1 else f"teacher-{number + 1}"] = alone(model, data, fit=teacher_fit)
+    for number, each in enumerate(schooling):
+        plans["teacher" if len(schooling) == 1 else f"teacher-{number + 1}"] = each
     if baseline and function is not alone:
         plans["baseline"] = plan.baseline or baseline_of(plan, data)
     plans["student"] = plan

@@ -16,10 +16,10 @@ from tutelage.training.null import may_be_null
 
 
 def chosen_knobs(function: Callable[..., Plan], name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """A recipe's knobs: its defaults, with what was given; a mapping for a Fit changes only what it names.
+    """A recipe's knobs: its defaults, with what was given; a mapping for a Fit or another bundle changes only what it names.
 
     Raises:
-        BadInput: a knob that the recipe, or the Fit, does not have; names the nearest. Or null where that means nothing.
+        BadInput: a knob that the recipe, the Fit or the bundle, does not have; names the nearest. Or null where that means nothing.
     """
     known = knobs_of(function)
     for key in settings:
@@ -32,7 +32,20 @@ def chosen_knobs(function: Callable[..., Plan], name: str, settings: Mapping[str
             raise BadInput(f"recipe {name}: null is no value for {key}; leave it out to take {default!r}")
         if isinstance(default, Fit) and not isinstance(value, Fit):
             chosen[key] = changed_fit(default, value, key)
+        elif is_bundle(default) and isinstance(value, Mapping):
+            known_in = [f.name for f in dataclasses.fields(default)]
+            for name_in in value:
+                if name_in not in known_in:
+                    raise BadInput(f"{key} has no knob {name_in!r}{nearest(str(name_in), known_in)}; it has {', '.join(known_in)}")
+            chosen[key] = replace(default, **value)
+        elif is_bundle(default) and not isinstance(value, type(default)):
+            raise BadInput(f"{key}={value!r}: expected a mapping of {', '.join(f.name for f in dataclasses.fields(default))}")
     return chosen
+
+
+def is_bundle(default: Any) -> bool:
+    """Whether a knob is a bundle of knobs, such as an Attack, of which what is given changes some."""
+    return dataclasses.is_dataclass(default) and not isinstance(default, type)
 
 
 def changed_fit(default: Fit, given: Mapping[str, Any], name: str) -> Fit:

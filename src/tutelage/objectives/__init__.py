@@ -1,5 +1,6 @@
 """What the student has to match: objectives with named terms, their algebra, distances and connectors."""
 
+from tutelage.objectives.balance import EntropyBalance, LossBalance, WatchedMatch
 from tutelage.objectives.connectors import Connector, grid_conv, regressor, valid_conv
 from tutelage.objectives.features import cosine, mse
 from tutelage.objectives.interpolated import LossDriven, interpolated_target
@@ -15,6 +16,8 @@ __all__ = [
     "Connector",
     "CrossEntropy",
     "Distance",
+    "EntropyBalance",
+    "LossBalance",
     "LossDriven",
     "Match",
     "Needs",
@@ -23,6 +26,7 @@ __all__ = [
     "Seen",
     "Shapes",
     "Term",
+    "WatchedMatch",
     "cosine",
     "count_of",
     "grid_conv",

@@ -23,7 +23,13 @@ from tutelage.signals import SparseLogits
 from tutelage.state import Number
 
 
-def kl_divergence(student_BV: Tensor, teacher_BV: Tensor, temperature: float = 1.0, direction: str = "forward") -> Tensor:
+def kl_divergence(
+    student_BV: Tensor,
+    teacher_BV: Tensor,
+    temperature: float = 1.0,
+    direction: str = "forward",
+    student_temperature: float | None = None,
+) -> Tensor:
     """Temperature KL between two sets of logits, times temperature squared, per row.
 
     Args:
@@ -31,6 +37,7 @@ def kl_divergence(student_BV: Tensor, teacher_BV: Tensor, temperature: float = 1
         teacher_BV: logits of the same shape.
         temperature: divides both sides' logits, > 0.
         direction: "forward" is KL(teacher || student), "reverse" KL(student || teacher).
+        student_temperature: divides the student's logits instead, and is what is squared.
 
     Returns:
         temperature^2 * KL, of shape (B,) or (B, T).
@@ -39,13 +46,14 @@ def kl_divergence(student_BV: Tensor, teacher_BV: Tensor, temperature: float = 1
         ShapeMismatch: the shapes differ.
     """
     check_temperature("kl_divergence", temperature)
+    own = temperature if student_temperature is None else student_temperature
     student_BV, teacher_BV = alike("logits", student_BV, teacher_BV)
-    log_student_BV = F.log_softmax(tempered(student_BV, temperature), dim=-1)
+    log_student_BV = F.log_softmax(tempered(student_BV, own), dim=-1)
     log_teacher_BV = F.log_softmax(tempered(teacher_BV, temperature), dim=-1)
     if direction == "reverse":
         log_student_BV, log_teacher_BV = log_teacher_BV, log_student_BV
     # log-targets: a probability that underflows to 0 contributes 0, not NaN
-    return F.kl_div(log_student_BV, log_teacher_BV, reduction="none", log_target=True).sum(-1) * temperature**2
+    return F.kl_div(log_student_BV, log_teacher_BV, reduction="none", log_target=True).sum(-1) * own**2
 
 
 def soft_ce(student_BV: Tensor, teacher_BV: Tensor, temperature: float = 1.0, scaled: bool = True) -> Tensor:
@@ -77,7 +85,9 @@ REVERSE_LOOKS_ELSEWHERE = (
 )
 
 
-def soft_targets(temperature: Number = 4.0, direction: Literal["forward", "reverse"] = "forward") -> Distance:
+def soft_targets(
+    temperature: Number = 4.0, direction: Literal["forward", "reverse"] = "forward", student_temperature: Number | None = None
+) -> Distance:
     """Hinton's soft targets: KL between the distributions at a temperature, times temperature squared.
 
     T^2 * sum_v p_v (log p_v - log q_v), p the teacher's and q the student's softmax at temperature T; "reverse" swaps p and q. The factor
@@ -86,6 +96,7 @@ def soft_targets(temperature: Number = 4.0, direction: Literal["forward", "rever
     Args:
         temperature: > 0; the same for both sides; a number or a controller.
         direction: "forward" covers all of the teacher's mass, "reverse" seeks its modes.
+        student_temperature: > 0, of the student's side alone, which then is what is squared; the teacher's sparse logits cannot be read.
 
     Returns:
         A distance: (B, V) against (B, V) gives (B,); with positions, (B, T). Half precision is raised, float64 stays. "forward" accepts
@@ -104,6 +115,14 @@ def soft_targets(temperature: Number = 4.0, direction: Literal["forward", "rever
     check_temperature("soft_targets", temperature)
     if direction not in ("forward", "reverse"):
         raise BadInput(f"soft_targets(direction={direction!r}): expected 'forward' or 'reverse'")
+    if student_temperature is not None:
+        check_temperature("soft_targets", student_temperature)
+        apart = {"temperature": temperature, "student_temperature": student_temperature}
+
+        def split(student_BV: Tensor, teacher_BV: Tensor, temperature: float, student_temperature: float) -> Tensor:
+            return kl_divergence(student_BV, teacher_BV, temperature, direction, student_temperature)
+
+        return Distance(split, apart, BY_ROWS, f"soft_targets({direction})", "has a temperature for each side, which takes all classes")
 
     def fn(student_BV: Tensor, teacher_BV: Tensor | SparseLogits, temperature: float) -> Tensor:
         if isinstance(teacher_BV, SparseLogits):

@@ -24,27 +24,36 @@ from tutelage.state import Controller, Number, value_of
 Shapes: TypeAlias = Mapping[Tap, torch.Size]
 Over: TypeAlias = Literal["sample", "token", "sequence", "batch"]
 
+SAME = "same"
+"""The teacher is asked in the view that the student is asked in."""
+
 DENSE: frozenset[Form] = frozenset({"dense"})
 """What is read where nothing else is said."""
 
 
 @dataclass(frozen=True)
 class Needs:
-    """The taps that an objective reads on each side, and in views by name; `teacher` is None where it asks no teacher."""
+    """The taps that an objective reads on each side, and in views by name; `teacher` is None where it asks no teacher. `members` are the
+    taps of those teachers of a pool that are asked by name.
+    """
 
     student: frozenset[Tap] = frozenset()
     teacher: frozenset[Tap] | None = None
     views: Mapping[str, Needs] = field(default_factory=dict)
+    members: Mapping[str, frozenset[Tap]] = field(default_factory=dict)
 
     def __or__(self, other: Needs) -> Needs:
         teacher = None if self.teacher is None and other.teacher is None else (self.teacher or frozenset()) | (other.teacher or frozenset())
         views = {name: self.views.get(name, Needs()) | other.views.get(name, Needs()) for name in {**self.views, **other.views}}
-        return Needs(self.student | other.student, teacher, views)
+        members = {
+            name: self.members.get(name, frozenset()) | other.members.get(name, frozenset()) for name in {**self.members, **other.members}
+        }
+        return Needs(self.student | other.student, teacher, views, members)
 
     @property
     def anywhere(self) -> Needs:
         """What is read in whatever view."""
-        found = Needs(self.student, self.teacher)
+        found = Needs(self.student, self.teacher, members=self.members)
         for each in self.views.values():
             found = found | each.anywhere
         return found
@@ -140,10 +149,14 @@ class Objective(nn.Module):
     Attributes:
         name: name of the term, for leaves.
         view: name of the view of the samples that a leaf looks at; None for the samples as they are.
+        teacher_view: name of the view in which a leaf's teacher is asked.
+        member: name of the teacher that a leaf asks, where the learner has a pool of them.
     """
 
     name: str = "objective"
     view: str | None = None
+    teacher_view: str | None = None
+    member: str | None = None
 
     def needs(self) -> Needs:
         """The taps that are read on each side."""
@@ -181,9 +194,20 @@ class Objective(nn.Module):
         """The same objective with its term under another name."""
         return Named(self, name)
 
-    def on(self, view: str) -> Objective:
-        """The same objective on a view of the samples, such as attacked or generated ones: `Learner(views={view: ...})` makes it."""
-        return Viewed(self, view)
+    def on(self, view: str | None = None, *, teacher: str | None = None, teacher_view: str | None = SAME) -> Objective:
+        """The same objective elsewhere: on a view of the samples, such as attacked or generated ones, or with one of several teachers.
+
+        Args:
+            view: `Learner(views={view: ...})` makes it; None for the samples as they are.
+            teacher: who is asked, by its name in the learner's `Pool`.
+            teacher_view: in which view the teacher is asked: the student's, another one by name, or None for the samples as they are.
+
+        Raises:
+            BadInput: nothing is said, or something that the objective says already.
+        """
+        from tutelage.objectives.routed import Routed
+
+        return Routed(self, view, teacher, teacher_view)
 
     def __add__(self, other: Objective) -> Objective:
         return Sum([*self._addends(), *other._addends()]) if isinstance(other, Objective) else NotImplemented
@@ -246,7 +270,7 @@ class Sum(Objective):
             yield from part.leaves()
 
 
-class _Around(Objective):
+class Around(Objective):
     """An objective that changes the terms of one other."""
 
     def __init__(self, of: Objective) -> None:
@@ -274,7 +298,7 @@ class _Around(Objective):
         yield from self.of.leaves()
 
 
-class Weighted(_Around):
+class Weighted(Around):
     """A coefficient, fixed or moving, times an objective."""
 
     def __init__(self, of: Objective, weight: Number) -> None:
@@ -292,7 +316,7 @@ class Weighted(_Around):
         return terms
 
 
-class Named(_Around):
+class Named(Around):
     """An objective whose only term has another name."""
 
     def __init__(self, of: Objective, name: str) -> None:
@@ -302,6 +326,8 @@ class Named(_Around):
                 f"only an objective with one term can be named; name the parts of the sum before adding them (asked for {name!r})"
             )
         self.name = name
+        leaf = next(iter(of.leaves()))
+        self.view, self.teacher_view, self.member = leaf.view, leaf.teacher_view, leaf.member
 
     def terms(self, student: Signals, teacher: Signals | None, batch: Batch) -> list[Term]:
         """The inner term under the new name."""
@@ -310,37 +336,6 @@ class Named(_Around):
     def leaves(self) -> Iterator[Objective]:
         """Itself, since the name is its own."""
         yield self
-
-
-class Viewed(_Around):
-    """An objective that looks at a view of the samples; inside it all is as if that view were the batch."""
-
-    def __init__(self, of: Objective, view: str) -> None:
-        super().__init__(of)
-        self.view, self.name = view, of.name
-        if of.needs().views:
-            raise BadInput(
-                f"{of.name!r} looks at the view {next(iter(of.needs().views))!r} already; a view of a view is none of the learner's"
-            )
-
-    def needs(self) -> Needs:
-        """What the inner objective reads, in the view."""
-        assert self.view is not None
-        return Needs(views={self.view: self.of.needs()})
-
-    def terms(self, student: Signals, teacher: Signals | None, batch: Batch) -> list[Term]:
-        """The inner terms on the view."""
-        seen = student.views.get(str(self.view))
-        if seen is None:
-            raise BadInput(
-                f"term {self.name!r} looks at the view {self.view!r}, which was not made; give Learner(..., views={{{self.view!r}: ...}})"
-            )
-        return self.of.terms(seen.student, seen.teacher, seen.batch)
-
-    def leaves(self) -> Iterator[Objective]:
-        """The inner leaves, each in the view."""
-        for leaf in self.of.leaves():
-            yield self if leaf is self.of else Viewed(leaf, str(self.view))
 
 
 def fitting(name: str, mask: Tensor | None, shape: torch.Size) -> Tensor | None:

@@ -51,6 +51,8 @@ class About:
     alias: str | None
     tune: Mapping[str, Range] = field(default_factory=dict)
     language: bool = False
+    teachers: Mapping[str, str] = field(default_factory=dict)
+    robust: bool = False
 
 
 def recipe(
@@ -61,6 +63,8 @@ def recipe(
     alias: str | None = None,
     tune: Mapping[str, Range] | None = None,
     language: bool = False,
+    teachers: Mapping[str, str] | None = None,
+    robust: bool = False,
 ) -> Callable[[Callable[..., Plan]], Callable[..., Plan]]:
     """Mark a function `(teacher, student, data, *, knobs) -> Plan` as a recipe; it stays an ordinary function.
 
@@ -71,6 +75,10 @@ def recipe(
         alias: a second name.
         tune: knobs that are numbers, and between what `tutelage compare --tune` looks for better values.
         language: whether it is meant for language models; `tutelage compare` then leaves it out on other data, unless it is named.
+        teachers: by role, the recipe by which `--train-teacher` trains who has no weights; `alone` for all others. Knobs that both recipes
+            have under one name, but for `fit`, are passed on.
+        robust: whether it is meant for accuracy under its knob `attack`, which reports then show; `tutelage compare` leaves it out unless
+            it is named.
 
     Raises:
         BadInput: a knob without a default, nothing before the `*`, or a range that is none or of no knob.
@@ -86,7 +94,7 @@ def recipe(
             raise BadInput(f"recipe {function.__name__} has no roles: put teacher, student, data before the *")
         for name, ends in (tune or {}).items():
             _check_range(function.__name__, name, ends, [p.name for p in knobs])
-        function.about = About(paper, matches, needs_labels, alias, dict(tune or {}), language)  # type: ignore[attr-defined]
+        function.about = About(paper, matches, needs_labels, alias, dict(tune or {}), language, dict(teachers or {}), robust)  # type: ignore[attr-defined]
         return function
 
     return mark

@@ -30,19 +30,22 @@ class Signals(Mapping[Tap, Any]):
         values: what was seen at each tap that was asked for: a tensor; at "logits" also `DeferredLogits`, of a teacher also `SparseLogits`.
         present_B: rows this model was asked about, bool of shape (B,); None means all of them.
         views: what was seen in other views of the samples, by name, for objectives that look there; see `objectives.Seen`.
+        members: what the teachers of a pool showed that were asked by name.
     """
 
-    __slots__ = ("present_B", "values_by_tap", "views")
+    __slots__ = ("members", "present_B", "values_by_tap", "views")
 
     def __init__(
         self,
         values: Mapping[Tap, Tensor | SparseLogits | DeferredLogits],
         present_B: Tensor | None = None,
         views: Mapping[str, Any] | None = None,
+        members: Mapping[str, Signals] | None = None,
     ) -> None:
         self.values_by_tap = dict(values)
         self.present_B = present_B
         self.views: Mapping[str, Any] = views or {}
+        self.members: Mapping[str, Signals] = members or {}
 
     def __getitem__(self, tap: Tap) -> Any:
         try:

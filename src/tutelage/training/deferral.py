@@ -52,8 +52,8 @@ def deferred_models(run: Run, learners: Mapping[str, Learner], probe: Batch, sta
         why = f"{run.accelerator.distributed_type} keeps a head in parts"
     for learner in reading if why is None else ():
         refused = tried(learner.student)
-        if refused is None and learner.teacher is not None and "deferred" in learner.teacher.gives.forms:
-            for model in learner.teacher.models():
+        for teacher in learner.taught.values() if refused is None else ():
+            for model in teacher.models() if "deferred" in teacher.gives.forms else ():
                 tried(model)
         why = why or refused
     if why is not None and wish == "always":
@@ -73,4 +73,4 @@ def _refused(reading: Sequence[Learner]) -> str | None:
 
 def _read(loss: Objective) -> frozenset[object]:
     needs = loss.needs().anywhere
-    return needs.student | (needs.teacher or frozenset())
+    return needs.student.union(needs.teacher or (), *needs.members.values())

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from tutelage.errors import BadInput
 from tutelage.objectives import Objective
+from tutelage.signals import Tap
 from tutelage.signals.taps import LOGITS, check_path
-from tutelage.teachers import Teacher
+from tutelage.teachers import Pool, Teacher
 from tutelage.training.checkpoint import names as listed
 from tutelage.training.plan import Plan
 
@@ -24,38 +27,47 @@ def check_plan(plan: Plan) -> None:
             everywhere = learner.loss.needs()
             needs = everywhere.anywhere
             for view, inner in everywhere.views.items():
-                if inner.teacher is not None and learner.teacher is not None and not learner.teacher.gives.new_inputs:
-                    raise BadInput(
-                        f"stage {stage.name!r}: view {view!r} asks the teacher ({learner.teacher.name}) about new inputs, which a cache "
-                        "cannot answer; use the model itself"
-                    )
+                for teacher, _ in learner.asks(inner).values():
+                    if not teacher.gives.new_inputs and not isinstance(teacher, Pool):
+                        raise BadInput(
+                            f"stage {stage.name!r}: view {view!r} asks the teacher ({teacher.name}) about new inputs, which a cache "
+                            "cannot answer; use the model itself"
+                        )
             for tap in needs.student:
                 if isinstance(tap, str) and tap != LOGITS:
                     check_path(learner.student.module, tap, f"the student ({learner.student.name})")
-            if needs.teacher is None:
-                continue
-            if learner.teacher is None:
+            if needs.teacher is not None and learner.teacher is None:
                 raise BadInput(f"learner {name!r} of stage {stage.name!r} matches a teacher but has none; give Learner(..., teacher=...)")
-            _check_forms(stage.name, learner.loss, learner.teacher)
-            for tap in needs.teacher:
-                if tap == LOGITS:
-                    continue
-                gives = learner.teacher.gives.taps
-                if gives != "any" and str(tap) not in gives:
-                    can = listed(sorted(gives)) or "its logits only"
+            for member, (teacher, taps) in learner.asks(needs).items():
+                if isinstance(teacher, Pool):
                     raise BadInput(
-                        f"stage {stage.name!r} asks the teacher ({learner.teacher.name}) for tap {str(tap)!r}, but it gives {can}"
+                        f"learner {name!r} of stage {stage.name!r} has several teachers, {', '.join(teacher.members)}; say which one each "
+                        "term asks, with .on(teacher=...)"
                     )
-                if isinstance(tap, str):
-                    for model in learner.teacher.models():
-                        check_path(model.module, tap, f"the teacher ({model.name})")
+                _check_forms(stage.name, learner.loss, teacher, member)
+                _check_taps(stage.name, teacher, taps)
 
 
-def _check_forms(stage: str, loss: Objective, teacher: Teacher) -> None:
-    """Refuse a term that reads the teacher's logits in none of the forms that it gives."""
+def _check_taps(stage: str, teacher: Teacher, taps: Collection[Tap]) -> None:
+    """Refuse a tap that a teacher does not give."""
+    for tap in taps:
+        if tap == LOGITS:
+            continue
+        gives = teacher.gives.taps
+        if gives != "any" and str(tap) not in gives:
+            can = listed(sorted(gives)) or "its logits only"
+            raise BadInput(f"stage {stage!r} asks the teacher ({teacher.name}) for tap {str(tap)!r}, but it gives {can}")
+        if isinstance(tap, str):
+            for model in teacher.models():
+                check_path(model.module, tap, f"the teacher ({model.name})")
+
+
+def _check_forms(stage: str, loss: Objective, teacher: Teacher, member: str | None = None) -> None:
+    """Refuse a term that reads the logits of a teacher, of that name where it is one of a pool, in none of the forms that it gives."""
     forms = sorted(teacher.gives.forms)
     for leaf in loss.leaves():
-        if LOGITS not in (leaf.needs().anywhere.teacher or ()):
+        needs = leaf.needs().anywhere
+        if LOGITS not in ((needs.teacher or ()) if member is None else needs.members.get(member, ())):
             continue
         if not forms:
             raise BadInput(f"stage {stage!r}: term {leaf.name!r} reads the teacher's logits, but {teacher.name} gives none")

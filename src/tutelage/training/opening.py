@@ -179,16 +179,17 @@ def _union(learners: Mapping[str, Learner]) -> dict[int, frozenset[Tap]]:
         if isinstance(learner.loss, Objective):
             needs = learner.loss.needs()
             add(learner.student, needs.student)
-            if learner.teacher is not None and needs.teacher is not None:
-                add(learner.teacher, needs.teacher)
+            for teacher, taps in learner.asks(needs).values():
+                add(teacher, taps)
     return union
 
 
 def _teacher_taps(learners: Mapping[str, Learner], model: Model, union: Mapping[int, frozenset[Tap]]) -> frozenset[Tap]:
     taps: frozenset[Tap] = frozenset()
     for learner in learners.values():
-        if learner.teacher is not None and any(m is model for m in learner.teacher.models()):
-            taps |= union.get(id(learner.teacher), frozenset())
+        for teacher in learner.taught.values():
+            if any(m is model for m in teacher.models()):
+                taps |= union.get(id(teacher), frozenset())
     return taps
 
 
@@ -247,10 +248,12 @@ def _dry_run(run: Run, opened: Opened, name: str, learner: Learner, probe: Batch
         )
         needs = learner.loss.needs()
         looked: list[tuple[str | None, Needs]] = [(None, needs), *needs.views.items()]
-        shapes = {view: _shapes(learner, inner, step, view) for view, inner in looked}
+        seen = {view: seen_by(learner, inner, step, view) for view, inner in looked}
         for leaf in learner.loss.leaves():
+            told = seen[leaf.teacher_view].teacher
+            told = told.members.get(leaf.member) if told is not None and leaf.member is not None else told
             with seeded("connector", run.seed, opened.stage.name, leaf.name):
-                leaf.build(*shapes[leaf.view])
+                leaf.build(_shapes(seen[leaf.view].student), _shapes(told or {}))
         learner.loss.to(run.device)
         trained |= {f"objective.{n}": p for n, p in learner.loss.named_parameters() if p.requires_grad}
         with run.plain():
@@ -272,10 +275,9 @@ def _dry_run(run: Run, opened: Opened, name: str, learner: Learner, probe: Batch
             controller.load_state_dict(state)
 
 
-def _shapes(learner: Learner, needs: Needs, step: Step, view: str | None) -> tuple[Shapes, Shapes]:
-    """Shapes of what student and teacher show in a view."""
-    seen = seen_by(learner, needs, step, view)
-    return {t: s.shape for t, s in seen.student.items()}, {t: s.shape for t, s in seen.teacher.items()} if seen.teacher else {}
+def _shapes(shown: Mapping[Tap, Any]) -> Shapes:
+    """Of what student or teacher showed."""
+    return {tap: signal.shape for tap, signal in shown.items()}
 
 
 def _assemble(run: Run, opened: Opened, trained: Mapping[str, dict[str, nn.Parameter]]) -> None:

@@ -15,11 +15,11 @@ from torch import nn
 
 from tutelage.data import Source
 from tutelage.errors import BadInput, nearest
-from tutelage.objectives import Objective, Term
+from tutelage.objectives import Needs, Objective, Term
 from tutelage.randomness import seeded
 from tutelage.signals import Batch, Model, Tap
 from tutelage.state import Stateful
-from tutelage.teachers import Teacher
+from tutelage.teachers import Pool, Teacher
 from tutelage.training.action import Action
 from tutelage.training.fit import Fit
 
@@ -39,7 +39,7 @@ class Learner:
     Args:
         trains: a model, a module, or several by name.
         loss: an objective, or a function of the step that gives terms; None from it means no update this time, on every process.
-        teacher: who is asked for the teacher's signals.
+        teacher: who is asked for the teacher's signals; a `Pool` of several for objectives that are `.on(teacher=name)`.
         only: which parameters: shell patterns over their names, or `(model, batch) -> names`, such as `up_to(tap)`.
         fit: optimizer knobs; None takes the stage's. Its duration is not used.
         groups: by parameter pattern, what differs: {"lr": ..., "weight_decay": ...}.
@@ -48,7 +48,8 @@ class Learner:
         repeat: updates in a row within a step.
 
     Raises:
-        BadInput: nothing to train, an objective over several models, or one on a view that is not among `views`.
+        BadInput: nothing to train, an objective over several models, or one on a view that is not among `views` or with a teacher that is
+            not in the pool.
     """
 
     trains: Model | nn.Module | Mapping[str, Model | nn.Module]
@@ -70,7 +71,15 @@ class Learner:
             raise BadInput(
                 f"an objective compares one student, but the learner trains {list(self.models)}; give a function of Step as its loss"
             )
-        for view in self.loss.needs().views if isinstance(self.loss, Objective) else ():
+        needs = self.loss.needs() if isinstance(self.loss, Objective) else Needs()
+        for name in needs.anywhere.members:
+            if name not in self.taught:
+                known = sorted(str(each) for each in self.taught if each is not None)
+                raise BadInput(
+                    f"the objective asks the teacher {name!r}, but the learner has {known or 'no pool of them'}{nearest(name, known)}; "
+                    "give Learner(..., teacher=Pool({name: teacher}))"
+                )
+        for view in needs.views:
             if view not in self.views:
                 raise BadInput(
                     f"the objective looks at the view {view!r}, but the learner has {sorted(self.views) or 'none'}"
@@ -82,6 +91,19 @@ class Learner:
         """What is trained, as handles by name."""
         given = self.trains if isinstance(self.trains, Mapping) else {"model": self.trains}
         return {name: each if isinstance(each, Model) else Model(each, name=name) for name, each in given.items()}
+
+    @functools.cached_property
+    def taught(self) -> dict[str | None, Teacher]:
+        """Who can be asked: the teacher under None, and the members of a pool by name."""
+        found: dict[str | None, Teacher] = {} if self.teacher is None else {None: self.teacher}
+        found.update(self.teacher.members if isinstance(self.teacher, Pool) else {})
+        return found
+
+    def asks(self, needs: Needs) -> dict[str | None, tuple[Teacher, frozenset[Tap]]]:
+        """Who is asked for what an objective needs, and for which taps, in the view that the needs are of."""
+        wanted: dict[str | None, frozenset[Tap]] = {} if needs.teacher is None else {None: needs.teacher}
+        wanted.update(needs.members)
+        return {name: (self.taught[name], taps) for name, taps in wanted.items() if name in self.taught}
 
     @property
     def student(self) -> Model:
@@ -231,9 +253,8 @@ class Plan:
                 times = part.updates_of(name) * part.fit.batch_size
                 for model in learner.models.values():
                     passes.append((name, model, times, needs.student if needs else frozenset({"logits"}), True))
-                if learner.teacher is not None and (needs is None or needs.teacher is not None):
-                    taps = (needs.teacher if needs else None) or frozenset({"logits"})
-                    asked[id(learner.teacher)] = (learner.teacher, taps | asked.get(id(learner.teacher), (None, frozenset()))[1])
+                for teacher, taps in learner.asks(needs or Needs(teacher=frozenset({"logits"}))).values():
+                    asked[id(teacher)] = (teacher, (taps or frozenset({"logits"})) | asked.get(id(teacher), (None, frozenset()))[1])
             for teacher, taps in asked.values():
                 passes += [("teacher", model, samples, taps, False) for model in teacher.models()]
             views = sorted({view for learner in part.named.values() for view in learner.views})

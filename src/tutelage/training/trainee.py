@@ -64,9 +64,15 @@ def terms_of(learner: Learner, needs: Needs, step: Step) -> list[Term]:
 
 def seen_by(learner: Learner, needs: Needs, step: Step, view: str | None = None) -> Seen:
     """What a learner's student and teacher show of one view, as far as it is needed."""
-    teacher = None
-    if needs.teacher is not None and learner.teacher is not None:
-        teacher = step.signals(learner.teacher, needs.teacher, view=view, deferred=True)
-    unasked = bool(needs.views) and not needs.student  # all that is looked at is in views
+    told = {name: step.signals(who, taps, view=view, deferred=True) for name, (who, taps) in learner.asks(needs).items()}
+    teacher = told.pop(None, None)
+    if told:
+        teacher = Signals({} if teacher is None else teacher, None if teacher is None else teacher.present_B, members=named(told))
+    unasked = not needs.student and (view is not None or bool(needs.views))  # all that is looked at is in other views
     student = Signals({}) if unasked else step.signals(learner.student, needs.student, view=view, deferred=True)
     return Seen(student, teacher, step.seen_in(view))
+
+
+def named(told: Mapping[str | None, Signals]) -> dict[str, Signals]:
+    """What those showed that were asked by name."""
+    return {name: signals for name, signals in told.items() if name is not None}

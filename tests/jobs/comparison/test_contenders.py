@@ -15,6 +15,7 @@ from tutelage.jobs.sources import data_from
 PAIR = {"teacher": "cnn:width=2,depth=2", "student": "cnn:width=2,depth=2"}
 ALL = ["alone", "born-again", "fitnets", "hinton-kd", "ps-kd"]
 LANGUAGE = ["gkd", "lm-kd", "seqkd", "taid"]
+ROBUST = ["pgd-at"]
 
 
 def who(recipes, given=PAIR, data=None):
@@ -57,7 +58,9 @@ def test_all_that_are_listed_take_part_where_all_is_there():
     """Also those that teach themselves; those for language models only where they are named."""
     names, reasons = who(None)
     assert names == ALL
-    assert reasons == dict.fromkeys(LANGUAGE, "it is meant for language models; name it to compare it on these data")
+    language = dict.fromkeys(LANGUAGE, "it is meant for language models; name it to compare it on these data")
+    assert reasons == language | dict.fromkeys(ROBUST, "it is meant for accuracy under attack; name it to compare it")
+    assert who(["pgd-at"])[0] == ["pgd-at", "alone"]
     assert who(["taid"])[0] == ["taid", "alone"]
     text = data_from("stdlib-bytes:held_out=64")
     assert set(LANGUAGE) <= set(who(None, {"teacher": "gpt:width=8,heads=2", "student": "gpt:width=8,heads=2"}, text)[0])
@@ -67,7 +70,7 @@ def test_without_a_teacher_those_that_need_one_are_left_out_with_the_reason():
     """A comparison of what can be had is better than none."""
     names, reasons = who(None, {"student": "cnn:width=2"})
     assert names == ["alone", "ps-kd"]
-    assert set(reasons) == {"born-again", "fitnets", "hinton-kd", *LANGUAGE}
+    assert set(reasons) == {"born-again", "fitnets", "hinton-kd", *LANGUAGE, *ROBUST}
     assert "needs a teacher" in reasons["hinton-kd"]
 
 

@@ -88,6 +88,9 @@ def contenders(
         if others and load(name).about.language:  # type: ignore[attr-defined]
             left_out.append({"recipe": name, "reason": "it is meant for language models; name it to compare it on these data"})
             continue
+        if recipes is None and load(name).about.robust:  # type: ignore[attr-defined]
+            left_out.append({"recipe": name, "reason": "it is meant for accuracy under attack; name it to compare it"})
+            continue
         try:
             found.append(_contender(name, given, data, seed, trust_code))
         except Exception as error:

@@ -33,6 +33,7 @@ class Arm:
         start: name of a fixture of the same architecture whose weights the student begins with; None draws them.
         seed: of a fixture: the one seed that it is made under, for all; None makes one for each.
         unequal: why its product has another number of updates than the others', where that is fair; empty where it has not.
+        teachers: fixtures by the recipe's roles, where it learns from several.
     """
 
     about: str
@@ -45,10 +46,11 @@ class Arm:
     start: str | None = None
     seed: int | None = None
     unequal: str = ""
+    teachers: Mapping[str, str] = field(default_factory=dict)
 
     def fixtures(self) -> list[str]:
         """The fixtures that it needs."""
-        return [name for name in (self.fixture, self.start) if name is not None]
+        return [name for name in (self.fixture, *self.teachers.values(), self.start) if name is not None]
 
 
 @dataclass(frozen=True)

@@ -205,5 +205,6 @@ def updates_of(claim: Reproduction, arm: Arm) -> int:
     if arm.fixture is not None:
         made = claim.fixtures[arm.fixture]
         teacher = models.model_from(made.student, "teacher", data=data, seed=0)
-    plan = planned(arm, data, teacher, 0, 0 if arm.tries else None)
+    others = {r: models.model_from(claim.fixtures[name].student, r, data=data, seed=0) for r, name in arm.teachers.items()}
+    plan = planned(arm, data, teacher, 0, 0 if arm.tries else None, others=others)
     return plan.updates(plan.product)

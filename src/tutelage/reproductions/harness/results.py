@@ -84,6 +84,8 @@ def _arm(carried: Carried, arm: str, numbers: Numbers) -> dict[str, Any]:
     seconds = [t["seconds"] for t in trials if "seconds" in t]
     recipe = stated.recipe if isinstance(stated.recipe, str) or stated.recipe is None else stated.recipe.__name__
     said: dict[str, Any] = {"about": stated.about, "recipe": recipe, "student": stated.student, "learns from": stated.fixture}
+    if stated.teachers:
+        said["learns from"] = " and ".join(stated.teachers.values())
     chosen = None if tuned is None else tuned["chosen"]
     said["knobs"] = {} if stated.recipe is None else {k: plain(v) for k, v in knobs(stated, chosen).items()}
     said |= {"updates": trials[0]["updates"], "unequal": stated.unequal}

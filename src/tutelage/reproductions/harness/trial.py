@@ -59,7 +59,7 @@ def trial(
     if arm.recipe is None:
         assert teacher is not None
         return {"numbers": _measured(claim, seen, teacher), "updates": 0}
-    plan = planned(arm, data, teacher, seed, tried, start=_start(claim, arm, seed, limit))
+    plan = planned(arm, data, teacher, seed, tried, start=_start(claim, arm, seed, limit), others=_others(claim, arm, seed, limit))
     losses, seconds = _trained(plan, seed, limit)
     found: dict[str, Any] = {"updates": plan.updates(plan.product), "seconds": seconds}
     found["numbers"] = _measured(claim, seen, plan.product, plan, teacher)
@@ -76,6 +76,7 @@ def planned(
     tried: int | None = None,
     salt: str = "student",
     start: Path | None = None,
+    others: Mapping[str, Model] | None = None,
 ) -> Plan:
     """What an arm will do under a seed; builds no model.
 
@@ -87,12 +88,14 @@ def planned(
         tried: which of its tries.
         salt: what the weights are drawn for.
         start: weights that it begins with instead.
+        others: by role, what it learns from where these are several.
     """
     assert arm.recipe is not None
     function = _recipe(arm)
     spec = arm.student if start is None else _with_weights(arm.student, start)
     student = models.model_from(spec, "student", data=data, seed=derive("weights", seed, salt))
     handles = {"student": student, **({} if teacher is None else {r: teacher for r in roles(function) if r not in ("student", "data")})}
+    handles |= others or {}
     return function(**filled(function, handles, data), **knobs(arm, tried))
 
 
@@ -155,9 +158,18 @@ def _handle(claim: Reproduction, arm: Arm, seed: int, limit: int | None) -> Mode
     """The model that an arm learns from, its weights read when it is used."""
     if arm.fixture is None:
         return None
-    weights, _ = _fixture(claim, arm.fixture, seed, limit)
-    made = claim.fixtures[arm.fixture]
-    seen = (made.data or claim.data)(claim.seed_of(arm.fixture, seed))
+    return _taught(claim, arm.fixture, seed, limit)
+
+
+def _others(claim: Reproduction, arm: Arm, seed: int, limit: int | None) -> dict[str, Model]:
+    """By role, the models that an arm learns from where these are several."""
+    return {role: _taught(claim, fixture, seed, limit) for role, fixture in arm.teachers.items()}
+
+
+def _taught(claim: Reproduction, fixture: str, seed: int, limit: int | None) -> Model:
+    weights, _ = _fixture(claim, fixture, seed, limit)
+    made = claim.fixtures[fixture]
+    seen = (made.data or claim.data)(claim.seed_of(fixture, seed))
     return models.model_from(_with_weights(made.student, weights), "teacher", data=seen, seed=0)
 
 
