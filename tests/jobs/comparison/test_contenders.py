@@ -15,7 +15,7 @@ from tutelage.jobs.sources import data_from
 PAIR = {"teacher": "cnn:width=2,depth=2", "student": "cnn:width=2,depth=2"}
 ALL = ["alone", "born-again", "fitnets", "hinton-kd", "ps-kd"]
 LANGUAGE = ["gkd", "lm-kd", "seqkd", "taid"]
-ROBUST = ["pgd-at"]
+ROBUST = ["mtard", "pgd-at"]
 
 
 def who(recipes, given=PAIR, data=None):
