@@ -8,7 +8,7 @@ from tutelage.training.options import RunOptions
 from tutelage.training.plan import Cost, Learner, Plan, Stage, up_to
 from tutelage.training.run import Run
 from tutelage.training.step import Step
-from tutelage.training.trajectory import Trajectory
+from tutelage.training.trajectory import Trajectory, TrajectoryPart, TrajectoryReader
 from tutelage.training.unrolled import Layout, distance_left, logits_with, unrolled_sgd
 
 __all__ = [
@@ -23,6 +23,8 @@ __all__ = [
     "Stage",
     "Step",
     "Trajectory",
+    "TrajectoryPart",
+    "TrajectoryReader",
     "distance_left",
     "logits_with",
     "rehearse",

@@ -107,8 +107,8 @@ class Trajectory(Stateful, Sequence[Snapshot]):
     @overload
     def __getitem__(self, index: int) -> Snapshot: ...
     @overload
-    def __getitem__(self, index: slice) -> Way: ...
-    def __getitem__(self, index: int | slice) -> Snapshot | Way:
+    def __getitem__(self, index: slice) -> TrajectoryPart: ...
+    def __getitem__(self, index: int | slice) -> Snapshot | TrajectoryPart:
         """A snapshot, read now; or several, each read when it is asked for.
 
         Raises:
@@ -116,10 +116,10 @@ class Trajectory(Stateful, Sequence[Snapshot]):
             DamagedCheckpoint: it cannot be read.
         """
         if isinstance(index, slice):
-            return Way(self, self._places[index])
+            return TrajectoryPart(self, self._places[index])
         return self.read(self._places[index])
 
-    def of(self, stage: str) -> Way:
+    def of(self, stage: str) -> TrajectoryPart:
         """The snapshots of one stage, each read when it is asked for.
 
         Raises:
@@ -128,9 +128,9 @@ class Trajectory(Stateful, Sequence[Snapshot]):
         found = [place for place in self._places if place[0] == stage]
         if not found:
             raise BadInput(f"stage {stage!r} left no snapshots; there are those of {self.stages or 'none'}{nearest(stage, self.stages)}")
-        return Way(self, found)
+        return TrajectoryPart(self, found)
 
-    def segment(self, stage: str, start: int, length: int) -> Way:
+    def segment(self, stage: str, start: int, length: int) -> TrajectoryPart:
         """`length` + 1 neighbouring snapshots of a stage, from its `start`-th on: where an inner loop starts, what it passes, where it
         shall arrive.
 
@@ -161,9 +161,9 @@ class Trajectory(Stateful, Sequence[Snapshot]):
         except (OSError, SafetensorError) as error:
             raise DamagedCheckpoint(f"snapshot {path} is damaged ({error}); delete the run's folder and begin again") from None
 
-    def reader(self) -> Reader:
+    def reader(self) -> TrajectoryReader:
         """What a stage holds that only reads the trajectory: nothing is kept of its own models."""
-        return Reader(self)
+        return TrajectoryReader(self)
 
     def clear(self) -> None:
         """Delete all snapshots, once nothing needs them any more."""
@@ -180,7 +180,7 @@ class Trajectory(Stateful, Sequence[Snapshot]):
         self._places = [(str(stage), int(step)) for stage, step in json.loads(str(state["places"]))]
 
 
-class Way(Sequence[Snapshot]):
+class TrajectoryPart(Sequence[Snapshot]):
     """Some snapshots of a trajectory, each read when it is asked for.
 
     Args:
@@ -197,17 +197,17 @@ class Way(Sequence[Snapshot]):
     @overload
     def __getitem__(self, index: int) -> Snapshot: ...
     @overload
-    def __getitem__(self, index: slice) -> Way: ...
-    def __getitem__(self, index: int | slice) -> Snapshot | Way:
+    def __getitem__(self, index: slice) -> TrajectoryPart: ...
+    def __getitem__(self, index: int | slice) -> Snapshot | TrajectoryPart:
         if isinstance(index, slice):
-            return Way(self.trajectory, self.places[index])
+            return TrajectoryPart(self.trajectory, self.places[index])
         return self.trajectory.read(self.places[index])
 
     def __reversed__(self) -> Iterator[Snapshot]:
         return (self.trajectory.read(place) for place in reversed(self.places))
 
 
-class Reader(Stateful):
+class TrajectoryReader(Stateful):
     """A stage's hold on a trajectory that it only reads; `reader.trajectory` is the thing itself.
 
     Args:
