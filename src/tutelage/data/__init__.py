@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from tutelage.data.augment import Augmented
+from tutelage.data.condensation import SyntheticSet, condensed, representatives
 from tutelage.data.digits import digits
 from tutelage.data.fashion_mnist import fashion_mnist
 from tutelage.data.files import csv, jsonl, parquet
@@ -30,8 +31,10 @@ __all__ = [
     "Joined",
     "Order",
     "Source",
+    "SyntheticSet",
     "Table",
     "completed",
+    "condensed",
     "csv",
     "digits",
     "fashion_mnist",
@@ -42,6 +45,7 @@ __all__ = [
     "jsonl",
     "kind_of",
     "parquet",
+    "representatives",
     "stdlib_bytes",
     "stratified",
 ]

@@ -15,11 +15,26 @@ from tutelage.data import LOCATED as TABLES
 from tutelage.errors import BadInput, TutelageError, nearest
 from tutelage.evaluation.language import is_language, tokens_of
 from tutelage.jobs import specs
+from tutelage.jobs.condensed import joined
 from tutelage.language import Dialogues
 from tutelage.language.located import lessons_in
 from tutelage.usercode import function_in
 
-LOCATED: dict[str, Callable[..., Data]] = {**TABLES, "lessons": lessons_in}
+
+def condensed_in(path: str, *, of: str = "") -> Data:
+    """Load a condensed set, to study it in place of the data that it stands for.
+
+    Args:
+        path: the folder of the set, or of the run that made it.
+        of: the data that it stands for, whose validation and test samples are measured on; default: those that were noted with it.
+
+    Returns:
+        Samples under labels, and the held-out samples of the other data.
+    """
+    return joined(path, of, data_from)
+
+
+LOCATED: dict[str, Callable[..., Data]] = {**TABLES, "lessons": lessons_in, "condensed": condensed_in}
 """Kinds of data of the user's own: `kind:PATH`."""
 
 EXPECTED = f"{', '.join(BUILT_IN)}, {', '.join(f'{k}:PATH' for k in LOCATED)}, or file.py:function"

@@ -8,5 +8,27 @@ from tutelage.training.options import RunOptions
 from tutelage.training.plan import Cost, Learner, Plan, Stage, up_to
 from tutelage.training.run import Run
 from tutelage.training.step import Step
+from tutelage.training.trajectory import Trajectory, TrajectoryPart, TrajectoryReader
+from tutelage.training.unrolled import Layout, distance_left, logits_with, unrolled_sgd
 
-__all__ = ["Action", "Cost", "Fit", "Learner", "Plan", "Run", "RunOptions", "Stage", "Step", "rehearse", "train", "up_to"]
+__all__ = [
+    "Action",
+    "Cost",
+    "Fit",
+    "Layout",
+    "Learner",
+    "Plan",
+    "Run",
+    "RunOptions",
+    "Stage",
+    "Step",
+    "Trajectory",
+    "TrajectoryPart",
+    "TrajectoryReader",
+    "distance_left",
+    "logits_with",
+    "rehearse",
+    "train",
+    "unrolled_sgd",
+    "up_to",
+]
