@@ -26,6 +26,7 @@ from tutelage.signals.observe import Watch, unwatched_copy
 from tutelage.signals.observe import trace as trace_module
 from tutelage.signals.signals import Batch, Signals
 from tutelage.signals.taps import LOGITS, Depth, Tap, Trace
+from tutelage.signals.writes import Seen, Write
 
 
 class Model:
@@ -197,10 +198,10 @@ class Model:
         torch._dynamo.reset()
 
     @contextlib.contextmanager
-    def watching(self, taps: Collection[Tap], batch: Batch) -> Iterator[None]:
-        """Keep one fixed set of hooks for many passes (a stage): passes that ask for these taps install none of their own."""
+    def watching(self, taps: Collection[Tap], batch: Batch, writes: Sequence[Write] = ()) -> Iterator[None]:
+        """Keep one fixed set of hooks for many passes (a stage): passes that ask for these taps and writes install none of their own."""
         paths = {self.path(tap, batch) for tap in taps} - {LOGITS}
-        before, self._watch = self._watch, Watch(self.module, paths, self.name)
+        before, self._watch = self._watch, Watch(self.module, paths, self.name, writes)
         try:
             yield
         finally:
@@ -227,12 +228,22 @@ class Model:
                 self._head.close()
             self._head, self.defers = before
 
-    def observe(self, batch: Batch, taps: Collection[Tap], *, stop_early: bool = True) -> Signals:
+    def observe(
+        self,
+        batch: Batch,
+        taps: Collection[Tap],
+        *,
+        writes: Sequence[Write] = (),
+        teacher: Signals | None = None,
+        stop_early: bool = True,
+    ) -> Signals:
         """Run one pass and read the signals at some taps; the module's mode and the gradient mode are the caller's.
 
         Args:
             batch: columns, with the inputs of the model.
             taps: module paths, `"logits"`, or depths.
+            writes: what is changed on the way, in this pass alone.
+            teacher: what they put there.
             stop_early: leave the pass at the last inner tap where logits are not wanted. Not done on compiled modules, whose pass runs
                 to its end; the signals are the same.
 
@@ -241,7 +252,9 @@ class Model:
 
         Raises:
             UnknownTap: a path is not in the model; names the nearest.
-            BadInput: a tap gave no tensor, or the output holds no logits, or none that can be deferred where they should be.
+            BadInput: a tap gave no tensor, or the output holds no logits, or none that can be deferred where they should be; or a write
+                met no teacher, or a module that does not run.
+            ShapeMismatch: a write puts another shape there.
         """
         paths = {tap: self.path(tap, batch) for tap in taps}
         inner = frozenset(paths.values()) - {LOGITS}
@@ -249,15 +262,19 @@ class Model:
         whole = LOGITS in paths.values() or not inner
         stop = stop_early and not whole and not self.compiled
         head = self._head if self.defers and whole else None
-        if not inner:
+        if not inner and not writes:
             with head.passing() if head else contextlib.nullcontext():
                 return Signals({tap: self._shown(self._call(arguments), head) for tap in paths})
-        kept = self._watch is not None and (self._watch.paths == inner or (not stop and inner <= self._watch.paths))
-        watch = self._watch if kept and self._watch is not None else Watch(self.module, inner, self.name)
+        kept = (
+            self._watch is not None
+            and (self._watch.paths == inner or (not stop and inner <= self._watch.paths))
+            and all(any(write is each for each in self._watch.writes) for write in writes)
+        )
+        watch = self._watch if kept and self._watch is not None else Watch(self.module, inner, self.name, writes)
         found: dict[str, Tensor | DeferredLogits] = {}
         try:
             with head.passing() if head else contextlib.nullcontext():
-                seen, output = watch.run(arguments, stop)
+                seen, output = watch.run(arguments, stop, writes, Seen(teacher, batch, {}) if writes else None)
                 found.update(seen)
                 if whole:
                     found[LOGITS] = self._shown(output, head)

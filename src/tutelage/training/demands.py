@@ -5,6 +5,7 @@ from __future__ import annotations
 from tutelage.errors import BadInput
 from tutelage.objectives import Objective
 from tutelage.signals.taps import LOGITS, check_path
+from tutelage.signals.writes import taps_of
 from tutelage.teachers import Teacher
 from tutelage.training.checkpoint import names as listed
 from tutelage.training.plan import Plan
@@ -32,12 +33,17 @@ def check_plan(plan: Plan) -> None:
             for tap in needs.student:
                 if isinstance(tap, str) and tap != LOGITS:
                     check_path(learner.student.module, tap, f"the student ({learner.student.name})")
-            if needs.teacher is None:
+            for write in learner.writes:
+                for path in (write.path, *write.sees):
+                    check_path(learner.student.module, path, f"the student ({learner.student.name})")
+            written = taps_of(learner.writes)
+            if needs.teacher is None and not written:
                 continue
             if learner.teacher is None:
-                raise BadInput(f"learner {name!r} of stage {stage.name!r} matches a teacher but has none; give Learner(..., teacher=...)")
+                how = "matches a teacher" if needs.teacher is not None else "writes what a teacher shows"
+                raise BadInput(f"learner {name!r} of stage {stage.name!r} {how} but has none; give Learner(..., teacher=...)")
             _check_forms(stage.name, learner.loss, learner.teacher)
-            for tap in needs.teacher:
+            for tap in (needs.teacher or frozenset()) | written:
                 if tap == LOGITS:
                     continue
                 gives = learner.teacher.gives.taps

@@ -18,6 +18,7 @@ from tutelage.errors import BadInput
 from tutelage.objectives import Needs, Objective, Shapes, mean_of
 from tutelage.randomness import seeded
 from tutelage.signals import Batch, Model, Tap
+from tutelage.signals.writes import taps_of
 from tutelage.state import Clock
 from tutelage.teachers import Views
 from tutelage.training.checkpoint import names as listed
@@ -119,8 +120,9 @@ def open_stage(run: Run, stage: Stage, index: int, rehearsal: bool = False) -> I
             return
         for model in models:
             taps = union.get(id(model), frozenset()) | _teacher_taps(learners, model, union)
-            if probe and taps:
-                stack.enter_context(model.watching(taps, probe))
+            writes = [w for each in learners.values() if each.student is model for w in each.writes]
+            if probe and (taps or writes):
+                stack.enter_context(model.watching(taps, probe, writes))
             if run.options.compile and not model.compiled:
                 model.compile()
                 stack.callback(model.uncompile)
@@ -179,8 +181,9 @@ def _union(learners: Mapping[str, Learner]) -> dict[int, frozenset[Tap]]:
         if isinstance(learner.loss, Objective):
             needs = learner.loss.needs()
             add(learner.student, needs.student)
-            if learner.teacher is not None and needs.teacher is not None:
-                add(learner.teacher, needs.teacher)
+            written = taps_of(learner.writes)
+            if learner.teacher is not None and (needs.teacher is not None or written):
+                add(learner.teacher, (needs.teacher or frozenset()) | written)
     return union
 
 

@@ -17,7 +17,8 @@ from tutelage.data import Source
 from tutelage.errors import BadInput, nearest
 from tutelage.objectives import Objective, Term
 from tutelage.randomness import seeded
-from tutelage.signals import Batch, Model, Tap
+from tutelage.signals import Batch, Model, Tap, Write
+from tutelage.signals.writes import taps_of
 from tutelage.state import Stateful
 from tutelage.teachers import Teacher
 from tutelage.training.action import Action
@@ -44,11 +45,12 @@ class Learner:
         fit: optimizer knobs; None takes the stage's. Its duration is not used.
         groups: by parameter pattern, what differs: {"lr": ..., "weight_decay": ...}.
         views: other views of the samples by name, for objectives that are `.on(view)`; made once a step, from the student as it is then.
+        writes: changes of the student's passes under this learner's objective, by what its teacher showed; see `Write`.
         every: update at each `every`-th step of the stage.
         repeat: updates in a row within a step.
 
     Raises:
-        BadInput: nothing to train, an objective over several models, or one on a view that is not among `views`.
+        BadInput: nothing to train, an objective over several models, one on a view that is not among `views`, or writes beside a function.
     """
 
     trains: Model | nn.Module | Mapping[str, Model | nn.Module]
@@ -58,6 +60,7 @@ class Learner:
     fit: Fit | None = None
     groups: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     views: Mapping[str, View] = field(default_factory=dict)
+    writes: Sequence[Write] = ()
     every: int = 1
     repeat: int = 1
 
@@ -70,6 +73,8 @@ class Learner:
             raise BadInput(
                 f"an objective compares one student, but the learner trains {list(self.models)}; give a function of Step as its loss"
             )
+        if self.writes and not isinstance(self.loss, Objective):
+            raise BadInput("a Learner with writes needs an objective as its loss: a function of Step makes its own passes")
         for view in self.loss.needs().views if isinstance(self.loss, Objective) else ():
             if view not in self.views:
                 raise BadInput(
@@ -231,8 +236,9 @@ class Plan:
                 times = part.updates_of(name) * part.fit.batch_size
                 for model in learner.models.values():
                     passes.append((name, model, times, needs.student if needs else frozenset({"logits"}), True))
-                if learner.teacher is not None and (needs is None or needs.teacher is not None):
-                    taps = (needs.teacher if needs else None) or frozenset({"logits"})
+                written = taps_of(learner.writes)
+                if learner.teacher is not None and (needs is None or needs.teacher is not None or written):
+                    taps = ((needs.teacher if needs else None) or frozenset()) | written or frozenset({"logits"})
                     asked[id(learner.teacher)] = (learner.teacher, taps | asked.get(id(learner.teacher), (None, frozenset()))[1])
             for teacher, taps in asked.values():
                 passes += [("teacher", model, samples, taps, False) for model in teacher.models()]

@@ -14,7 +14,8 @@ from torch import nn
 
 from tutelage.errors import BadInput
 from tutelage.objectives import Needs, Objective, Seen, Term
-from tutelage.signals import Signals
+from tutelage.signals import Signals, Tap
+from tutelage.signals.writes import taps_of
 from tutelage.training.plan import Learner
 from tutelage.training.step import Step
 
@@ -63,10 +64,13 @@ def terms_of(learner: Learner, needs: Needs, step: Step) -> list[Term]:
 
 
 def seen_by(learner: Learner, needs: Needs, step: Step, view: str | None = None) -> Seen:
-    """What a learner's student and teacher show of one view, as far as it is needed."""
-    teacher = None
-    if needs.teacher is not None and learner.teacher is not None:
-        teacher = step.signals(learner.teacher, needs.teacher, view=view, deferred=True)
+    """What a learner's student and teacher show of one view, as far as it is needed; the teacher first, since writes need what it shows."""
     unasked = bool(needs.views) and not needs.student  # all that is looked at is in views
-    student = Signals({}) if unasked else step.signals(learner.student, needs.student, view=view, deferred=True)
-    return Seen(student, teacher, step.seen_in(view))
+    teacher = None
+    written = frozenset[Tap]() if unasked else taps_of(learner.writes)
+    if (needs.teacher is not None or written) and learner.teacher is not None:
+        teacher = step.signals(learner.teacher, (needs.teacher or frozenset()) | written, view=view, deferred=True)
+    student = Signals({})
+    if not unasked:
+        student = step.signals(learner.student, needs.student, view=view, deferred=True, writes=learner.writes, teacher=teacher)
+    return Seen(student, None if needs.teacher is None else teacher, step.seen_in(view))
