@@ -147,6 +147,27 @@ class Model:
         own = {"inputs": self._inputs, "logits": self._logits, "blueprint": self._blueprint}
         return Model(lambda: unwatched_copy(self.module), name=self.name, spec=self.spec, trained=self.trained, **own)  # type: ignore[arg-type]
 
+    def changed(self, change: Callable[[nn.Module], nn.Module], spec: str | None = None) -> Model:
+        """A handle on a model of the same architecture and weights that a function has changed; this one stays as it is.
+
+        Args:
+            change: makes another module of one that is its own to take apart.
+            spec: text from which the same handle can be made again.
+        """
+
+        def make() -> nn.Module:
+            anew = not self.built and self._make is not None and self.weights is None
+            return change(self._make() if anew and self._make is not None else unwatched_copy(self.module))
+
+        def blueprint() -> nn.Module:
+            made = self.skeleton()
+            if made is None:
+                raise TypeError(f"{self.name} cannot be made without memory")
+            return change(made)
+
+        own = {"inputs": self._inputs, "logits": self._logits, "classes": self.classes}
+        return Model(make, name=self.name, seed=self.seed, spec=spec, trained=self.trained, blueprint=blueprint, **own)  # type: ignore[arg-type]
+
     def materialize(self, batch: Batch) -> None:
         """Let lazily built layers (`nn.LazyLinear`) take their shapes from a real batch; does nothing to other models."""
         if any(isinstance(p, nn.parameter.UninitializedParameter) for p in self.module.parameters()):
