@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tutelage.errors import BadInput
-from tutelage.state import Clock, Controller, Record, Stateful, linear_ramp, value_of
+from tutelage.state import Clock, Controller, Record, Stateful, drawn, during, linear_ramp, value_of
 
 
 def clock(step, steps):
@@ -128,3 +128,25 @@ def test_a_stateful_part_defaults_to_nothing():
 def test_the_words_of_a_ramp_are_how_it_is_made():
     """Plans and configurations print it."""
     assert repr(linear_ramp(4.0, 1.0)) == "linear_ramp(4.0, 1.0, over=1.0)"
+
+
+@given(first=st.integers(0, 9), length=st.integers(0, 9))
+def test_a_window_is_open_in_its_own_steps_and_no_others(first, length):
+    """An off-by-one gives an intervention a step that is not its own."""
+    assert path(during(first, first + length), 20) == [float(first <= step < first + length) for step in range(20)]
+
+
+def test_exactly_one_of_several_is_drawn_at_each_step_and_each_as_often_as_another():
+    """Two at once, or none, is another method."""
+    each = [path(drawn(n, 3), 300) for n in range(3)]
+    assert all(sum(values) == 1 for values in zip(*each, strict=True))
+    assert all(70 < sum(values) < 130 for values in each)
+    assert each == [path(drawn(n, 3), 300) for n in range(3)]
+    assert path(drawn(0, 3, "another"), 300) != each[0]
+
+
+@pytest.mark.parametrize("wrong", [lambda: during(-1, 2), lambda: during(3, 2), lambda: drawn(3, 3), lambda: drawn(-1, 3)])
+def test_windows_and_draws_that_cannot_be_are_refused(wrong):
+    """Else a write would never happen, without a word."""
+    with pytest.raises(BadInput):
+        wrong()

@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 from torch import Tensor
 
 from tutelage.errors import BadInput
+from tutelage.randomness import derive
 
 State: TypeAlias = dict[str, "Tensor | int | float | str"]
 
@@ -190,3 +191,55 @@ def linear_ramp(start: float, end: float, over: float = 1.0) -> LinearRamp:
     if not 0 < over <= 1:
         raise BadInput(f"linear_ramp(over={over}): expected a share of the stage's steps in (0, 1]")
     return LinearRamp(start, end, over)
+
+
+class During(Controller):
+    """1 in some steps of a stage, else 0; build it with `during`."""
+
+    def __init__(self, first: int, after: int) -> None:
+        self.first, self.after = first, after
+
+    def begin(self, clock: Clock) -> None:
+        """Value = 1 where first <= step < after, else 0."""
+        self.value = float(self.first <= clock.step < self.after)
+
+    def __repr__(self) -> str:
+        return f"during({self.first}, {self.after})"
+
+
+class Drawn(Controller):
+    """1 in the steps in which its number is drawn, else 0; build it with `drawn`."""
+
+    def __init__(self, number: int, of: int, name: str) -> None:
+        self.number, self.of, self.name = number, of, name
+
+    def begin(self, clock: Clock) -> None:
+        """Value = 1 where the number that is drawn for this step is its own, else 0."""
+        self.value = float(derive(self.name, clock.seed, clock.stage, clock.step) % self.of == self.number)
+
+    def __repr__(self) -> str:
+        return f"drawn({self.number}, of={self.of})"
+
+
+def during(first: int, after: int) -> During:
+    """A number that is 1 in a stage's steps from `first` up to the one before `after`, and 0 in the others: `Write(when=...)`.
+
+    Raises:
+        BadInput: a first step below 0, or an end before it.
+    """
+    if not 0 <= first <= after:
+        raise BadInput(f"during({first}, {after}): expected 0 <= first <= after")
+    return During(first, after)
+
+
+def drawn(number: int, of: int, name: str = "drawn") -> Drawn:
+    """A number that is 1 in the steps in which `number` is drawn among 0 ... of - 1, and 0 in the others.
+
+    All that are made with one `of` and `name` look at one draw, a function of the run's seed and the step: exactly one of them is 1.
+
+    Raises:
+        BadInput: a number that cannot be drawn.
+    """
+    if not 0 <= number < of:
+        raise BadInput(f"drawn({number}, of={of}): expected a number from 0 to {of - 1}")
+    return Drawn(number, of, name)

@@ -32,9 +32,9 @@ from tutelage.objectives import (
 from tutelage.randomness import seeded
 from tutelage.recipes.gkd import gkd
 from tutelage.recipes.seqkd import seqkd
-from tutelage.signals import Model
+from tutelage.signals import Model, Write, detached
 from tutelage.signals.cache import KeptLogits, KeptSplit, KeptTap
-from tutelage.state import Controller, Stateful
+from tutelage.state import Controller, Stateful, drawn, during
 from tutelage.students import gpt
 from tutelage.teachers import Cached, Frozen, PastSelf
 from tutelage.training import Fit, Learner, Plan, Run, RunOptions, Stage, train
@@ -184,7 +184,23 @@ def writing(recipe, **knobs):
     return plan, RunOptions(device="cpu", quiet=True, log_every=1, share_every=0), watcher
 
 
+def written(batch_size: int, micro_batch: int | None):
+    """A teacher's activations in a student's pass, at first there, then elsewhere, and gradients that stop."""
+    draw = torch.Generator().manual_seed(8)
+    data = Table({"x": torch.randn(23, 3, generator=draw), "y": torch.randint(5, (23,), generator=draw)})
+    student, teacher = net(1, 6), net(2, 6)
+    loss = CrossEntropy() + Match("0", by=mse(), name="low") + Match("2", by=mse(), name="high")
+    watcher = Watcher([student], [loss])
+    mix = Write("2", by=lambda own, seen: 0.5 * seen.teacher["1"] + seen.student["0"], reads=["1"], sees=["0"], when=during(2, 4))
+    writes = [Write("0", by="0", when=during(0, 3)), mix, Write("4", by=detached, side="input", when=drawn(0, 2))]
+    fit = Fit(steps=6, batch_size=batch_size, optimizer="sgd", lr=0.1)
+    stage = Stage("written", Learner(student, loss, Frozen(teacher), writes=writes), fit, data, parts=[watcher])
+    return Plan([stage], student), RunOptions(device="cpu", quiet=True, micro_batch=micro_batch, log_every=1, share_every=0), watcher
+
+
 CASES = {
+    "written": lambda: written(7, None),
+    "written-micro": lambda: written(7, 2),
     "past": past,
     "gkd": lambda: writing(gkd, on_policy=0.6),
     "seqkd": lambda: writing(seqkd, at_once=4),

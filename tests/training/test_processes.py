@@ -44,6 +44,8 @@ def two(tmp_path_factory):
         "tokens",
         "uneven",
         "uneven-micro",
+        "written",
+        "written-micro",
         "cached",
         "turns",
         "together",
@@ -121,6 +123,17 @@ def test_curves_and_weights_equal_those_of_one_process_whatever_the_micro_batch(
         torch.testing.assert_close(weight, seen[case][0]["weights"][-1][name], **CLOSE)
     for a, b in zip(one["shown"], seen[case][0]["shown"], strict=True):
         assert a == pytest.approx(b, rel=1e-5, abs=1e-6)
+
+
+@pytest.mark.parametrize(("case", "micro_batch"), [("written", None), ("written", 3), ("written-micro", None)])
+def test_activations_are_written_alike_in_one_process_in_two_and_in_pieces(two, case, micro_batch, tmp_path):
+    """A teacher's tensor must meet its own samples, and the schedule be one for all."""
+    folder, seen = two
+    one = crowd["go"](case, tmp_path, crowd["written"](7, micro_batch))
+    assert_same_curves(lines(tmp_path, case), lines(folder, case))
+    for name, weight in one["weights"][-1].items():
+        torch.testing.assert_close(weight, seen[case][0]["weights"][-1][name], **CLOSE)
+    assert same_bits(*(seen[case][rank]["weights"] for rank in (0, 1)))
 
 
 def test_a_cache_of_sequences_teaches_as_the_teacher_does(two):

@@ -11,7 +11,7 @@ import json
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +28,8 @@ from tutelage.students import hf, timm
 from tutelage.students.causal import causal
 from tutelage.students.labels import check_order
 from tutelage.students.onnx import onnx
+from tutelage.students.quantised import quantised
+from tutelage.students.quantisers import BITS, Levels
 from tutelage.usercode import function_in
 
 FILE = Path("model") / "model.json"
@@ -65,6 +67,9 @@ def model_from(given: Any, role: str, *, data: Data, seed: int, trust_code: bool
             f"the {role} {spec!r} is behind a server, which shows text only; let it answer (tutelage generate {spec} --data ... --out "
             "answers.jsonl), and teach by its answers (--recipe alone --data lessons:answers.jsonl)"
         )
+    levels, _, plain = spec.partition(":")
+    if levels in BITS and plain:
+        return quantised(model_from(plain, role, data=data, seed=seed, trust_code=trust_code), cast("Levels", levels))
     if spec and os.path.isdir(spec):  # a spec may be no path at all, which is no error here
         return _from_folder(Path(spec), role, data, seed, trust_code)
     name, text = specs.divided(spec, LOCATED)
@@ -132,6 +137,8 @@ def function_of(spec: str) -> tuple[Callable[..., Any], dict[str, Any]]:
     Raises:
         BadInput: a spec of another kind.
     """
+    if spec.partition(":")[0] in BITS:
+        raise BadInput(f"{spec} is a net of few bits, which no one function of a file makes; use its run folder")
     name, text = specs.divided(spec, LOCATED)
     if name.partition(":")[0] in LOCATED and ".py:" not in name:
         raise BadInput(f"{name} is made by another package, not by a function of a file; export it with --to onnx")
@@ -189,6 +196,15 @@ def _from_folder(folder: Path, role: str, data: Data, seed: int, trust_code: boo
             f"the model of {folder} was given as a Python object, so it cannot be rebuilt by name; "
             f"build it in Python and load {file.with_name('model.safetensors')}"
         )
+    levels, _, plain = spec.partition(":")
+    if levels in BITS:
+        spec = plain
+    model = _refilled(folder, file, said, spec, role, data, trust_code, seed)
+    return quantised(model, cast("Levels", levels)) if levels in BITS else model
+
+
+def _refilled(folder: Path, file: Path, said: Mapping[str, Any], spec: str, role: str, data: Data, trust_code: bool, seed: int) -> Model:
+    """A net as its spec says, with the weights of a folder, or with ones drawn by the seed where it holds none."""
     name, text = specs.divided(spec, LOCATED)
     options = specs.options_in(text, spec)
     if ".py:" in name and not trust_code:

@@ -26,6 +26,7 @@ from tutelage.signals.observe import Watch, unwatched_copy
 from tutelage.signals.observe import trace as trace_module
 from tutelage.signals.signals import Batch, Signals
 from tutelage.signals.taps import LOGITS, Depth, Tap, Trace
+from tutelage.signals.writes import Seen, Write
 
 
 class Model:
@@ -146,6 +147,27 @@ class Model:
         own = {"inputs": self._inputs, "logits": self._logits, "blueprint": self._blueprint}
         return Model(lambda: unwatched_copy(self.module), name=self.name, spec=self.spec, trained=self.trained, **own)  # type: ignore[arg-type]
 
+    def changed(self, change: Callable[[nn.Module], nn.Module], spec: str | None = None) -> Model:
+        """A handle on a model of the same architecture and weights that a function has changed; this one stays as it is.
+
+        Args:
+            change: makes another module of one that is its own to take apart.
+            spec: text from which the same handle can be made again.
+        """
+
+        def make() -> nn.Module:
+            anew = not self.built and self._make is not None and self.weights is None
+            return change(self._make() if anew and self._make is not None else unwatched_copy(self.module))
+
+        def blueprint() -> nn.Module:
+            made = self.skeleton()
+            if made is None:
+                raise TypeError(f"{self.name} cannot be made without memory")
+            return change(made)
+
+        own = {"inputs": self._inputs, "logits": self._logits, "classes": self.classes}
+        return Model(make, name=self.name, seed=self.seed, spec=spec, trained=self.trained, blueprint=blueprint, **own)  # type: ignore[arg-type]
+
     def materialize(self, batch: Batch) -> None:
         """Let lazily built layers (`nn.LazyLinear`) take their shapes from a real batch; does nothing to other models."""
         if any(isinstance(p, nn.parameter.UninitializedParameter) for p in self.module.parameters()):
@@ -197,10 +219,10 @@ class Model:
         torch._dynamo.reset()
 
     @contextlib.contextmanager
-    def watching(self, taps: Collection[Tap], batch: Batch) -> Iterator[None]:
-        """Keep one fixed set of hooks for many passes (a stage): passes that ask for these taps install none of their own."""
+    def watching(self, taps: Collection[Tap], batch: Batch, writes: Sequence[Write] = ()) -> Iterator[None]:
+        """Keep one fixed set of hooks for many passes (a stage): passes that ask for these taps and writes install none of their own."""
         paths = {self.path(tap, batch) for tap in taps} - {LOGITS}
-        before, self._watch = self._watch, Watch(self.module, paths, self.name)
+        before, self._watch = self._watch, Watch(self.module, paths, self.name, writes)
         try:
             yield
         finally:
@@ -227,12 +249,22 @@ class Model:
                 self._head.close()
             self._head, self.defers = before
 
-    def observe(self, batch: Batch, taps: Collection[Tap], *, stop_early: bool = True) -> Signals:
+    def observe(
+        self,
+        batch: Batch,
+        taps: Collection[Tap],
+        *,
+        writes: Sequence[Write] = (),
+        teacher: Signals | None = None,
+        stop_early: bool = True,
+    ) -> Signals:
         """Run one pass and read the signals at some taps; the module's mode and the gradient mode are the caller's.
 
         Args:
             batch: columns, with the inputs of the model.
             taps: module paths, `"logits"`, or depths.
+            writes: what is changed on the way, in this pass alone.
+            teacher: what they put there.
             stop_early: leave the pass at the last inner tap where logits are not wanted. Not done on compiled modules, whose pass runs
                 to its end; the signals are the same.
 
@@ -241,7 +273,9 @@ class Model:
 
         Raises:
             UnknownTap: a path is not in the model; names the nearest.
-            BadInput: a tap gave no tensor, or the output holds no logits, or none that can be deferred where they should be.
+            BadInput: a tap gave no tensor, or the output holds no logits, or none that can be deferred where they should be; or a write
+                met no teacher, or a module that does not run.
+            ShapeMismatch: a write puts another shape there.
         """
         paths = {tap: self.path(tap, batch) for tap in taps}
         inner = frozenset(paths.values()) - {LOGITS}
@@ -249,15 +283,19 @@ class Model:
         whole = LOGITS in paths.values() or not inner
         stop = stop_early and not whole and not self.compiled
         head = self._head if self.defers and whole else None
-        if not inner:
+        if not inner and not writes:
             with head.passing() if head else contextlib.nullcontext():
                 return Signals({tap: self._shown(self._call(arguments), head) for tap in paths})
-        kept = self._watch is not None and (self._watch.paths == inner or (not stop and inner <= self._watch.paths))
-        watch = self._watch if kept and self._watch is not None else Watch(self.module, inner, self.name)
+        kept = (
+            self._watch is not None
+            and (self._watch.paths == inner or (not stop and inner <= self._watch.paths))
+            and all(any(write is each for each in self._watch.writes) for write in writes)
+        )
+        watch = self._watch if kept and self._watch is not None else Watch(self.module, inner, self.name, writes)
         found: dict[str, Tensor | DeferredLogits] = {}
         try:
             with head.passing() if head else contextlib.nullcontext():
-                seen, output = watch.run(arguments, stop)
+                seen, output = watch.run(arguments, stop, writes, Seen(teacher, batch, {}) if writes else None)
                 found.update(seen)
                 if whole:
                     found[LOGITS] = self._shown(output, head)

@@ -8,6 +8,7 @@ from tutelage.errors import BadInput
 from tutelage.objectives import Objective
 from tutelage.signals import Tap
 from tutelage.signals.taps import LOGITS, check_path
+from tutelage.signals.writes import taps_of
 from tutelage.teachers import Pool, Teacher
 from tutelage.training.checkpoint import names as listed
 from tutelage.training.plan import Plan
@@ -36,8 +37,12 @@ def check_plan(plan: Plan) -> None:
             for tap in needs.student:
                 if isinstance(tap, str) and tap != LOGITS:
                     check_path(learner.student.module, tap, f"the student ({learner.student.name})")
-            if needs.teacher is not None and learner.teacher is None:
-                raise BadInput(f"learner {name!r} of stage {stage.name!r} matches a teacher but has none; give Learner(..., teacher=...)")
+            for write in learner.writes:
+                for path in (write.path, *write.sees):
+                    check_path(learner.student.module, path, f"the student ({learner.student.name})")
+            if learner.teacher is None and (needs.teacher is not None or taps_of(learner.writes)):
+                how = "matches a teacher" if needs.teacher is not None else "writes what a teacher shows"
+                raise BadInput(f"learner {name!r} of stage {stage.name!r} {how} but has none; give Learner(..., teacher=...)")
             for member, (teacher, taps) in learner.asks(needs).items():
                 if isinstance(teacher, Pool):
                     raise BadInput(

@@ -119,8 +119,9 @@ def open_stage(run: Run, stage: Stage, index: int, rehearsal: bool = False) -> I
             return
         for model in models:
             taps = union.get(id(model), frozenset()) | _teacher_taps(learners, model, union)
-            if probe and taps:
-                stack.enter_context(model.watching(taps, probe))
+            writes = [w for each in learners.values() if each.student is model for w in each.writes]
+            if probe and (taps or writes):
+                stack.enter_context(model.watching(taps, probe, writes))
             if run.options.compile and not model.compiled:
                 model.compile()
                 stack.callback(model.uncompile)

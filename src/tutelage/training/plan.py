@@ -17,7 +17,8 @@ from tutelage.data import Source
 from tutelage.errors import BadInput, nearest
 from tutelage.objectives import Needs, Objective, Term
 from tutelage.randomness import seeded
-from tutelage.signals import Batch, Model, Tap
+from tutelage.signals import Batch, Model, Tap, Write
+from tutelage.signals.writes import taps_of
 from tutelage.state import Stateful
 from tutelage.teachers import Pool, Teacher
 from tutelage.training.action import Action
@@ -44,12 +45,13 @@ class Learner:
         fit: optimizer knobs; None takes the stage's. Its duration is not used.
         groups: by parameter pattern, what differs: {"lr": ..., "weight_decay": ...}.
         views: other views of the samples by name, for objectives that are `.on(view)`; made once a step, from the student as it is then.
+        writes: changes of the student's passes under this learner's objective, by what its teacher showed; see `Write`.
         every: update at each `every`-th step of the stage.
         repeat: updates in a row within a step.
 
     Raises:
-        BadInput: nothing to train, an objective over several models, or one on a view that is not among `views` or with a teacher that is
-            not in the pool.
+        BadInput: nothing to train, an objective over several models, one on a view that is not among `views` or with a teacher that is not
+            in the pool, or writes beside a function.
     """
 
     trains: Model | nn.Module | Mapping[str, Model | nn.Module]
@@ -59,6 +61,7 @@ class Learner:
     fit: Fit | None = None
     groups: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     views: Mapping[str, View] = field(default_factory=dict)
+    writes: Sequence[Write] = ()
     every: int = 1
     repeat: int = 1
 
@@ -71,6 +74,8 @@ class Learner:
             raise BadInput(
                 f"an objective compares one student, but the learner trains {list(self.models)}; give a function of Step as its loss"
             )
+        if self.writes and not isinstance(self.loss, Objective):
+            raise BadInput("a Learner with writes needs an objective as its loss: a function of Step makes its own passes")
         needs = self.loss.needs() if isinstance(self.loss, Objective) else Needs()
         for name in needs.anywhere.members:
             if name not in self.taught:
@@ -99,9 +104,12 @@ class Learner:
         found.update(self.teacher.members if isinstance(self.teacher, Pool) else {})
         return found
 
-    def asks(self, needs: Needs) -> dict[str | None, tuple[Teacher, frozenset[Tap]]]:
-        """Who is asked for what an objective needs, and for which taps, in the view that the needs are of."""
+    def asks(self, needs: Needs, writes: bool = True) -> dict[str | None, tuple[Teacher, frozenset[Tap]]]:
+        """Who is asked for what an objective and, if so wanted, the writes need, and for which taps, in the view that the needs are of."""
         wanted: dict[str | None, frozenset[Tap]] = {} if needs.teacher is None else {None: needs.teacher}
+        written = taps_of(self.writes) if writes else frozenset()
+        if written:
+            wanted[None] = wanted.get(None, frozenset()) | written
         wanted.update(needs.members)
         return {name: (self.taught[name], taps) for name, taps in wanted.items() if name in self.taught}
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from tutelage.errors import BadInput, nearest
 from tutelage.randomness import generator, seeded
-from tutelage.signals import Batch, Model, Signals, Tap
+from tutelage.signals import Batch, Model, Signals, Tap, Write
 from tutelage.signals.deferred import dense
 from tutelage.signals.outputs import raised
 from tutelage.state import Clock
@@ -57,7 +57,7 @@ class Step:
         self.batch, self.clock, self.turn = batch, clock, 0
         self.learners, self.rank, self.micro, self.device = learners, rank, micro, device
         self._union, self._autocast, self._deferring = union, autocast, deferring
-        self._remembered: dict[tuple[int, str | None], tuple[Any, Signals]] = {}
+        self._remembered: dict[tuple[int, str | None, int | None], tuple[Any, Signals]] = {}
         self.notes: dict[str, Tensor] = {}
         self._views, self._seen = views or {}, dict[str, Batch]()
 
@@ -83,7 +83,16 @@ class Step:
             self._seen[view] = made
         return self._seen[view]
 
-    def signals(self, who: str | Model | Teacher, taps: Collection[Tap], *, view: str | None = None, deferred: bool = False) -> Signals:
+    def signals(
+        self,
+        who: str | Model | Teacher,
+        taps: Collection[Tap],
+        *,
+        view: str | None = None,
+        deferred: bool = False,
+        writes: Sequence[Write] = (),
+        teacher: Signals | None = None,
+    ) -> Signals:
         """What a model or teacher shows on this batch, in float32 or wider, remembered until the model is updated.
 
         A model that this turn does not train is asked in evaluation mode and without a gradient on its weights.
@@ -93,21 +102,25 @@ class Step:
             taps: what is wanted.
             view: name of a view, None for the samples as they are.
             deferred: whether logits may be `DeferredLogits`, where the stage defers those of the model.
+            writes: what is changed on a model's way; what it shows so is remembered apart from what it shows by itself.
+            teacher: what they put there.
 
         Raises:
             BadInput: no learner has this name.
         """
-        found = self._shown(who, taps, view)
+        found = self._shown(who, taps, view, writes, teacher)
         if deferred or not self._deferring:
             return found
         return Signals({tap: dense(s) for tap, s in found.items()}, found.present_B)
 
-    def _shown(self, who: str | Model | Teacher, taps: Collection[Tap], view: str | None) -> Signals:
+    def _shown(
+        self, who: str | Model | Teacher, taps: Collection[Tap], view: str | None, writes: Sequence[Write], teacher: Signals | None
+    ) -> Signals:
         if isinstance(who, str):
             if who not in self.learners:
                 raise BadInput(f"no learner is named {who!r}; there are {list(self.learners)}{nearest(who, self.learners)}")
             who = self.learners[who]
-        key = (id(who), view)
+        key = (id(who), view, id(writes) if writes else None)
         wanted = frozenset(taps)
         known = self._remembered.get(key)
         if known is not None:
@@ -117,7 +130,10 @@ class Step:
         batch = self.seen_in(view)
         with self._autocast(), self._passing(who):
             asked = wanted | (self._union.get(id(who), frozenset()) if view is None else frozenset())
-            found = who.signals(batch, asked, view=view) if isinstance(who, Teacher) else who.observe(batch, asked)
+            if isinstance(who, Teacher):
+                found = who.signals(batch, asked, view=view)
+            else:
+                found = who.observe(batch, asked, writes=writes, teacher=teacher)
         if isinstance(who, Teacher):
             # autocast keeps cast weights; those cast without a gradient must not be met again by a pass that wants one (older torch)
             torch.clear_autocast_cache()

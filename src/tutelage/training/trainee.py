@@ -63,13 +63,17 @@ def terms_of(learner: Learner, needs: Needs, step: Step) -> list[Term]:
 
 
 def seen_by(learner: Learner, needs: Needs, step: Step, view: str | None = None) -> Seen:
-    """What a learner's student and teacher show of one view, as far as it is needed."""
-    told = {name: step.signals(who, taps, view=view, deferred=True) for name, (who, taps) in learner.asks(needs).items()}
-    teacher = told.pop(None, None)
+    """What a learner's student and teacher show of one view, as far as it is needed; the teacher first, since writes need what it shows."""
+    unasked = not needs.student and (view is not None or bool(needs.views))  # all that is looked at is in other views
+    asked = learner.asks(needs, writes=not unasked)
+    told = {name: step.signals(who, taps, view=view, deferred=True) for name, (who, taps) in asked.items()}
+    written = told.pop(None, None)
+    student = Signals({})
+    if not unasked:
+        student = step.signals(learner.student, needs.student, view=view, deferred=True, writes=learner.writes, teacher=written)
+    teacher = None if needs.teacher is None else written
     if told:
         teacher = Signals({} if teacher is None else teacher, None if teacher is None else teacher.present_B, members=named(told))
-    unasked = not needs.student and (view is not None or bool(needs.views))  # all that is looked at is in other views
-    student = Signals({}) if unasked else step.signals(learner.student, needs.student, view=view, deferred=True)
     return Seen(student, teacher, step.seen_in(view))
 
 
