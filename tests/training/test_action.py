@@ -13,7 +13,7 @@ from tutelage.errors import BadInput, Mismatch
 from tutelage.objectives import CrossEntropy
 from tutelage.randomness import generator
 from tutelage.signals import Model
-from tutelage.training import Action, Fit, Learner, Plan, Run, RunOptions, Stage, train
+from tutelage.training import Action, Fit, Learner, Plan, Run, RunOptions, SameWeights, Stage, train
 
 QUIET = RunOptions(device="cpu", quiet=True, share_every=0)
 FIT = Fit(steps=4, batch_size=3, optimizer="sgd", lr=0.1)
@@ -127,3 +127,47 @@ def test_what_cannot_be_is_refused(table):
         Plan([Action("choose", lambda run: {})], student)
     with pytest.raises(BadInput, match="distinct names"):
         Plan([Action("study", lambda run: {}), Stage("study", Learner(student, CrossEntropy()), FIT, table)], student)
+
+
+def nets(width=4):
+    make = lambda: nn.Sequential(nn.Linear(3, width), nn.BatchNorm1d(width), nn.Linear(width, 4))  # noqa: E731
+    return Model(make, seed=1), Model(make, seed=2)
+
+
+def test_a_student_begins_with_the_weights_of_another_model_and_leaves_that_as_it_is(table, tmp_path):
+    """Also when the run was stopped in the stage after it, before anything of that was kept."""
+    student, other = nets()
+    other.module.train()(torch.ones(5, 3))  # statistics of its own
+    given = {k: v.clone() for k, v in other.module.state_dict().items()}
+
+    def plan(student, other):
+        return Plan([SameWeights(student, other), Stage("study", Learner(student, CrossEntropy()), FIT, table)], student)
+
+    train(plan(student, other), Run(tmp_path / "whole", seed=7, options=QUIET))
+    assert all(torch.equal(v, given[k]) for k, v in other.module.state_dict().items())
+    by_hand = nets()[0]
+    by_hand.module.load_state_dict(given)
+    train(Plan([Stage("study", Learner(by_hand, CrossEntropy()), FIT, table)], by_hand), Run(seed=7, options=QUIET))
+    assert all(torch.equal(a, b) for a, b in zip(weights(student), weights(by_hand), strict=True))
+
+    class Stopped(Exception):
+        pass
+
+    def stop(line):
+        raise Stopped
+
+    again, other = nets()
+    other.module.load_state_dict(given)
+    with pytest.raises(Stopped):
+        train(plan(again, other), Run(tmp_path / "cut", seed=7, options=RunOptions(device="cpu", quiet=True, log_every=1), track=stop))
+    again, changed = nets()  # what gave the weights may look otherwise by now
+    train(plan(again, changed), Run(tmp_path / "cut", seed=7, options=QUIET))
+    assert all(torch.equal(a, b) for a, b in zip(weights(again), weights(student), strict=True))
+
+
+def test_weights_of_another_shape_are_refused(table):
+    """Names whose they are, and whom they do not fit."""
+    student, other = nets()[0], nets(5)[1]
+    plan = Plan([SameWeights(student, other), Stage("study", Learner(student, CrossEntropy()), FIT, table)], student)
+    with pytest.raises(Mismatch, match="do not fit"):
+        train(plan, Run(seed=7, options=QUIET))

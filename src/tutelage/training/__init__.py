@@ -1,6 +1,6 @@
 """How a student learns: Fit, Learner, Stage, Plan, and the loop that runs a plan."""
 
-from tutelage.training.action import Action
+from tutelage.training.action import Action, SameWeights
 from tutelage.training.fit import Fit
 from tutelage.training.loop import train
 from tutelage.training.opening import rehearse
@@ -20,6 +20,7 @@ __all__ = [
     "Plan",
     "Run",
     "RunOptions",
+    "SameWeights",
     "Stage",
     "Step",
     "Trajectory",

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from torch import Tensor
 
-from tutelage.errors import BadInput
+from tutelage.errors import BadInput, Mismatch, in_short
+from tutelage.signals import Model
 
 if TYPE_CHECKING:
     from tutelage.training.run import Run
@@ -55,3 +56,28 @@ class Action:
             if not isinstance(value, (Tensor, float, int, str)):
                 raise BadInput(f"the action {self.name!r} gave {key!r} of {type(value).__name__}; expected tensors, numbers and texts")
         self._result = dict(result)
+
+
+class SameWeights(Action):
+    """A student takes the weights of another model of its shape, as they are when the plan comes to it; a resumed run takes them again.
+
+    Args:
+        student: takes them.
+        of: gives them; its parameters and buffers have the student's names and shapes.
+        name: of the action.
+
+    Raises:
+        Mismatch: when it is done: names or shapes differ.
+    """
+
+    def __init__(self, student: Model, of: Model, name: str = "same-weights") -> None:
+        super().__init__(name, lambda run: {key: value.detach().cpu().clone() for key, value in of.module.state_dict().items()})
+        self.student, self.of = student, of
+
+    def take(self, result: Values) -> None:
+        """Put the weights into the student."""
+        super().take(result)
+        try:
+            self.student.module.load_state_dict({key: value for key, value in result.items() if isinstance(value, Tensor)})
+        except RuntimeError as error:
+            raise Mismatch(f"the weights of {self.of.name} do not fit {self.student.name}: {in_short(error, 300)}") from None
