@@ -62,9 +62,9 @@ class Stopwatch(Stateful):
 
 
 def bench() -> tuple[Data, Callable[[], nn.Module], Callable[[], nn.Module]]:
-    """Samples, and what makes the teacher and the student."""
+    """Samples, images in [0, 1] as attacks want them, and what makes the teacher and the student."""
     table, teacher, student = images(16, 32, 16)
-    kept = Table({name: column[:SAMPLES] for name, column in table.columns.items()}, "train")
+    kept = Table({name: column[:SAMPLES].sigmoid() if name == "x" else column[:SAMPLES] for name, column in table.columns.items()}, "train")
     return Data(kept, classes=tuple("0123456789")), teacher, student
 
 
@@ -87,7 +87,8 @@ def plan_of(name: str, text: bool | None = None) -> Plan:
         ValueError: the recipe has a role that this bench cannot fill.
     """
     data, teacher, student = text_bench() if (name in WRITING if text is None else text) else bench()
-    filled = {"teacher": Frozen(Model(teacher, name="teacher", seed=1)), "student": Model(student, name="student"), "data": data}
+    filled: dict[str, Any] = {"student": Model(student, name="student"), "data": data}
+    filled |= {role: Frozen(Model(teacher, name=role, seed=seed)) for seed, role in enumerate(("teacher", "clean", "robust"), 1)}
     function = load(name)
     unknown = set(roles(function)) - set(filled)
     if unknown:

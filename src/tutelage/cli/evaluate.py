@@ -54,6 +54,12 @@ def run(words: Sequence[str]) -> int:
         "--split", type=str, metavar="SPLIT", help="train, validation, test, or all of them; default: test where there is one"
     )
     parser.add_argument("--teacher", type=str, metavar="MODEL_OR_RUN", help="with whose answers the models' are compared")
+    parser.add_argument(
+        "--attack",
+        type=str,
+        metavar="ATTACK",
+        help="also measure on images changed so that a model errs: pgd:eps=0.1,steps=20, or fgsm, apgd, square",
+    )
     parser.add_argument("--seed", type=int, default=0, help="of what the intervals draw")
     parser.add_argument("--device", type=str, default="auto", help="where to compute: auto takes an accelerator where there is one, or cpu")
     parser.add_argument("--trust_code", action="store_true", help="let a run folder name a .py file whose code then runs")
@@ -144,6 +150,8 @@ def _rows(found: Evaluation) -> list[tuple[str, list[str]]]:
     teacher = f"agrees with {printable(found.teacher)}" if found.teacher else ""
     measured: tuple[tuple[str, str, Callable[[float], str], str], ...] = (
         ("accuracy", "accuracy", share, " %"),
+        ("robust_accuracy", f"under {found.attack}", share, " %"),
+        ("weighted_robust_accuracy", "mean of both", share, " %"),
         ("macro_f1", "macro F1", share, " %"),
         ("nll", "nats a sample", "{:.3f}".format, ""),
         ("ece", "calibration error", "{:.3f}".format, ""),

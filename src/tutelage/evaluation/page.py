@@ -25,6 +25,8 @@ COST = (
 METRICS = (
     ("model", "Model", "", breakable),
     ("accuracy", "Accuracy", "higher is better", wording.percent),
+    ("robust_accuracy", "Accuracy under attack", "on changed images, higher is better", wording.percent),
+    ("weighted_robust_accuracy", "Mean of both", "of accuracy with and without attack", wording.percent),
     ("macro_f1", "Macro F1", "mean over classes, higher is better", wording.percent),
     ("nll", "Nats a sample", "negative log-likelihood, lower is better", "{:.3f}".format),
     ("ece", "Calibration error", "expected, 15 bins, lower is better", partial(wording.percent, digits=1)),

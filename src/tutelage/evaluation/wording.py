@@ -15,6 +15,8 @@ STEADY = 2.0
 
 FIGURES = (
     ("accuracy", "accuracy", "{:.2%}"),
+    ("robust_accuracy", "under attack", "{:.2%}"),
+    ("weighted_robust_accuracy", "mean of both", "{:.2%}"),
     ("macro_f1", "macro F1", "{:.2%}"),
     ("nll", "nats a sample", "{:.3f}"),
     ("ece", "calibration error", "{:.3f}"),

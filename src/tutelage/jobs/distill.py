@@ -11,10 +11,12 @@ from typing import Any
 
 import torch
 
+from tutelage.attacks import Attack
 from tutelage.data import Data
 from tutelage.errors import BadInput, printable
 from tutelage.jobs import estimate, folder, sources
 from tutelage.jobs import report as reporting
+from tutelage.jobs.attacks import judge_of
 from tutelage.jobs.cached import Handle, check_answers, views_of
 from tutelage.jobs.environment import without_secrets, write_environment
 from tutelage.jobs.measurement import findings_of, say_before, watched
@@ -173,11 +175,13 @@ def distill(
             print(printable(f"data: {studied.name}: {sources.in_a_line(studied)}"), file=sys.stderr)
             for note in check_tokens(handles, studied):
                 print(printable(f"note: {note}"), file=sys.stderr)
+    trained_under = chosen.get("attack") if function.about.robust else None  # type: ignore[attr-defined]
+    judge = judge_of(trained_under) if isinstance(trained_under, Attack) else None
     noting = folder.noting_failure(place, accelerator.is_main_process)
     with noting, tracking(accelerator, plans, without_secrets(config)) as tracked:
         for label, run in runs.items():
             run.track = tracked.of(label)
-        report, seconds = _carry_out(plans, runs, teachers, studied, function, name)
+        report, seconds = _carry_out(plans, runs, teachers, studied, function, name, judge)
         tracked.last(report)
     return Result(product, place, report, seconds=seconds)
 
@@ -189,6 +193,7 @@ def _carry_out(
     studied: Data,
     function: Callable[..., Plan],
     name: str,
+    judge: Attack | None = None,
 ) -> tuple[dict[str, Any], dict[str, float]]:
     """Train what is not yet trained, plan by plan, write the models, and measure them; gives the report, and how long each plan took."""
     run, plan, product = runs["student"], plans["student"], plans["student"].product
@@ -213,7 +218,7 @@ def _carry_out(
     paper = function.about.paper  # type: ignore[attr-defined]
     source = None if paper is None else {"title": paper.title, "authors": paper.authors, "year": paper.year, "url": paper.url}
     about = {"recipe": name, "paper": source, "data": studied.name, "seed": seed}
-    findings = findings_of(plans, teachers, studied, accelerator.device, about, timed=accelerator.is_main_process)
+    findings = findings_of(plans, teachers, studied, accelerator.device, about, timed=accelerator.is_main_process, attack=judge)
     if accelerator.is_main_process:
         reporting.keep(place, findings)
         reporting.report(place)

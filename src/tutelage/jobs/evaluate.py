@@ -21,6 +21,7 @@ from tutelage.evaluation.classification import NO_LABEL
 from tutelage.evaluation.comparison import compared, judged
 from tutelage.evaluation.intervals import LEVEL, exact
 from tutelage.evaluation.language import Told, token_difference, token_intervals
+from tutelage.jobs.attacks import attack_from, attacked
 from tutelage.jobs.cached import answering
 from tutelage.jobs.estimate import check_weights
 from tutelage.jobs.lineup import Lineup, lineup
@@ -57,6 +58,8 @@ class Evaluation:
         seed: of what the intervals drew.
         timing: `threads`, `processor` and `device`.
         tokens: how many were predicted by language models; None of other models.
+        attack: under which models were measured, too: each then has `robust_accuracy`, and `weighted_robust_accuracy`, the mean of that and
+            of its accuracy; None without.
     """
 
     data: str
@@ -74,6 +77,7 @@ class Evaluation:
     seed: int
     timing: dict[str, Any]
     tokens: int | None = None
+    attack: str | None = None
 
     def as_json(self) -> dict[str, Any]:
         """All of it with the number of its format, as --json and --out give it."""
@@ -88,6 +92,7 @@ def evaluate(
     seed: int = 0,
     device: str = "auto",
     trust_code: bool = False,
+    attack: Any = None,
 ) -> Evaluation:
     """Measure models again, with intervals, and compare them.
 
@@ -102,6 +107,8 @@ def evaluate(
         seed: of what the intervals draw.
         device: auto, or cpu.
         trust_code: let a run folder name a .py file whose code then runs.
+        attack: also measure each model on images changed so that it errs: pgd:eps=0.1,steps=20, fgsm:eps=0.1, or, by another package,
+            apgd:eps=0.1 and square:eps=0.1 (the extra `robust`); or in Python an `Attack`.
 
     Returns:
         The numbers. Intervals of shares (accuracy, agreement, recall) are exact, those of macro F1, nats and calibration error come from
@@ -117,6 +124,7 @@ def evaluate(
         raise BadInput(f"device={device!r}: expected one of 'auto', 'cpu'")
     if split is not None and split not in get_args(Split):
         raise BadInput(f"split {split!r} is not known{nearest(str(split), get_args(Split))}; expected one of {', '.join(get_args(Split))}")
+    searched = None if attack is None else attack_from(attack)
     found = lineup(models, data=data, teacher=teacher, trust_code=trust_code)
     chosen, source = _split(found.data, split)
     found = _answering(found, chosen, source)
@@ -128,9 +136,16 @@ def evaluate(
     shown, numbers = measured(found.models, source, place, reference=found.teacher, strict=True)
     language = {name: said for name, said in shown.items() if isinstance(said, Told)}
     if language:
+        if searched is not None:
+            raise BadInput(f"an attack changes images, but {found.data.name} holds text")
         return _of_language(found, chosen, source, language, numbers, data is None, seed, place)
     names = class_names(found.data)
     labelled = _labelled(shown)
+    notes = [*found.notes, *_missing(found, chosen, len(source), labelled)]
+    if searched is not None:
+        robust, left_out = attacked(found.models, shown, source, searched, place, seed)
+        numbers = {name: {**each, **robust.get(name, {})} for name, each in numbers.items()}
+        notes += left_out
     rows = by_class(shown, names) if labelled else None
     drawn = draw(shown, seed=seed) if labelled else {}
     for name in shown:
@@ -147,10 +162,11 @@ def evaluate(
         per_class=[_recalls(row) for row in rows or []],
         comparisons=_comparisons(shown, found.first, drawn) if labelled else [],
         recorded=_recorded(found, data is None, chosen, numbers, rows),
-        notes=[*found.notes, *_missing(found, chosen, len(source), labelled)],
+        notes=notes,
         level=LEVEL,
         seed=seed,
         timing={"threads": torch.get_num_threads(), "processor": processor(place), "device": place.type},
+        attack=None if searched is None else searched.named,
     )
 
 
@@ -232,6 +248,8 @@ def _intervals(numbers: Mapping[str, Any], said: Predictions, labelled: int, dra
     found = {}
     if drawn is not None:
         found["accuracy"] = exact(round(numbers["accuracy"] * labelled), labelled)
+        if "robust_accuracy" in numbers:
+            found["robust_accuracy"] = exact(round(numbers["robust_accuracy"] * labelled), labelled)
         found |= {"macro_f1": interval(drawn.macro_f1), "nll": interval(drawn.nll), "ece": calibration_interval(drawn)}
     if agrees and "agreement" in numbers and said.logits.ndim == 2:
         found["agreement"] = exact(round(numbers["agreement"] * len(said.logits)), len(said.logits))

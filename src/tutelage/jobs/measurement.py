@@ -11,11 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tutelage.data import Data, Source
+from tutelage.attacks import Attack
+from tutelage.data import Data, Source, kind_of
 from tutelage.errors import BadInput, printable
 from tutelage.evaluation import Predictions, class_counts, costs, difference, disagreements, measure, predict, processor, recalls, size_of
 from tutelage.evaluation.cost import BATCHES
 from tutelage.evaluation.language import Told, is_language, measure_tokens, reliability_of_tokens, token_difference, tokens_of, told
+from tutelage.jobs.attacks import JUDGED, attacked
 from tutelage.jobs.cached import Handle, answering, counted_before
 from tutelage.jobs.own_text import own_text
 from tutelage.randomness import generator
@@ -102,6 +104,7 @@ def findings_of(
     about: Mapping[str, Any],
     *,
     timed: bool = True,
+    attack: Attack | None = None,
 ) -> Findings:
     """Measure teachers, baseline and product on the split that nothing was chosen on.
 
@@ -112,6 +115,7 @@ def findings_of(
         device: where to compute.
         about: `recipe`, `paper`, `data` and `seed`, as the report says them.
         timed: count and time the models' passes too; of several processes only one should.
+        attack: also measure models under it, on at most 1,000 samples; the report says which as `attack`, its `name` and `samples`.
 
     Returns:
         The report has, besides `about`: `format`, `split`, `samples`, `classes`; `splits`, for each its `samples` and the `counts` of its
@@ -161,6 +165,10 @@ def findings_of(
         for name, found in own.items():
             report[name] |= found
         return Findings({**report, "timing": timing, "kept": None})
+    if attack is not None and kind_of(source) == "images" and source.labelled:
+        report["attack"], robust = _under(attack, models, source, device, about["seed"])
+        for name, said in robust.items():
+            report[name] |= said
     gap = difference(shown["student"], shown["alone"]) if "alone" in shown else None
     if gap is not None:
         report["taught_minus_alone"] = gap
@@ -173,6 +181,19 @@ def findings_of(
     kept = _kept(shown, about["seed"])
     report["kept"] = {"samples": len(next(iter(kept.values()))), "of": len(source)}
     return Findings(report, kept, disagreements(shown, source, reference=taught_by))
+
+
+def _under(
+    attack: Attack, models: Mapping[str, Model | Teacher], source: Source, device: torch.device, seed: int
+) -> tuple[dict[str, Any], dict[str, dict[str, float]]]:
+    """What models are worth under attack, on samples drawn where there are more than are judged; the mean with accuracy is of these."""
+    chosen = torch.arange(len(source))
+    if len(source) > JUDGED:
+        chosen = torch.randperm(len(source), generator=generator("attacked-samples", seed))[:JUDGED].sort().values
+    some = source.rows(chosen, source.name)
+    single = {name: each for name, each in models.items() if isinstance(each, Model)}
+    plain = {name: predict(each, some, device=device) for name, each in single.items()}
+    return {"name": attack.named, "samples": len(some)}, attacked(single, plain, some, attack, device, seed)[0]
 
 
 def measured(
