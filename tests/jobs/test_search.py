@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 import tutelage
+from tutelage.cli.main import main
 from tutelage.data import Data, Table, digits
 from tutelage.errors import BadInput, Interrupted, Mismatch, MissingFile
 from tutelage.evaluation import size_of
@@ -245,6 +246,15 @@ def test_what_cannot_be_searched_says_why_before_anything_is_written(change, err
     with pytest.raises(error, match=message):
         search(given.pop("teacher"), given.pop("data"), **given)
     assert not (tmp_path / "none" / NAME).exists()
+
+
+def test_commands_that_need_a_trained_model_say_what_to_do(whole, capsys):
+    with pytest.raises(BadInput, match="holds a search, whose net is not trained; teach it: tutelage distill"):
+        tutelage.evaluate(str(whole.folder), data="digits")
+    with pytest.raises(BadInput, match="has no trained weights to export"):
+        tutelage.export(str(whole.folder), to="safetensors")
+    assert main(["distill", "--resume", str(whole.folder)]) == 2
+    assert "go on with: tutelage search --resume" in capsys.readouterr().err
 
 
 def test_a_dry_run_scores_nothing(tmp_path, monkeypatch):

@@ -51,6 +51,8 @@ def run(words: Sequence[str]) -> int:
     settings = read_settings(Path(file), f"--config {file}") if file else {}
     if resumed:
         settings = read_config(Path(resumed))
+        if "space" in settings and "recipe" not in settings:
+            raise BadInput(f"{resumed} holds a search; go on with: tutelage search --resume {resumed}")
     refuse_typed(settings)
     recipe = value_of(words, "recipe") or settings.get("recipe") or "hinton-kd"
     if not isinstance(recipe, str):

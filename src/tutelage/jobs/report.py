@@ -114,6 +114,10 @@ def numbers_of(folder: Path) -> dict[str, Any]:
     Raises:
         BadInput: the run is not finished, or the file is of another format or damaged.
     """
+    if (folder / "search.jsonl").is_file():
+        raise BadInput(
+            f"{folder} holds a search, whose net is not trained; teach it: tutelage distill --teacher TEACHER --student {folder}"
+        )
     if not (folder / "report.json").is_file():
         raise BadInput(f"the run in {folder} is not finished; go on with: tutelage distill --resume {folder}")
     numbers = _json(folder, "report.json", dict)
