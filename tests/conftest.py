@@ -32,7 +32,7 @@ def timeless():
 
     def strip(found):
         if isinstance(found, dict):
-            return {k: strip(v) for k, v in found.items() if k not in ("latency_ms", "throughput", "tokens_a_second")}
+            return {k: strip(v) for k, v in found.items() if k not in ("latency_ms", "throughput", "tokens_a_second", "ms_image")}
         return found
 
     return strip
@@ -42,6 +42,7 @@ def timeless():
 def no_page(monkeypatch):
     """Runs end without drawing their page, which takes longer than a small training and has tests of its own."""
     monkeypatch.setattr("tutelage.jobs.report.render", lambda contents: "")
+    monkeypatch.setattr("tutelage.jobs.report.generator_page.render", lambda contents, grids: "")
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ _WHERE = {
     "evaluate": "tutelage.jobs.evaluate",
     "export": "tutelage.jobs.export",
     "generate": "tutelage.jobs.generate",
+    "sample": "tutelage.jobs.sample",
     "search": "tutelage.jobs.search",
     "reproduce": "tutelage.reproductions.harness.reproduce",
     "CrossEntropy": "tutelage.objectives",

@@ -124,7 +124,7 @@ def test_classes_are_dropped_in_their_share():
 def test_a_one_step_generator_at_the_end_of_the_schedule_is_ddim(rng):
     mixture = GaussianMixture(SCHEDULE, torch.tensor([[-1.0, 0.5]]).double(), torch.tensor([0.4]).double())
     made = Generator.__new__(Generator)
-    made.times, made.denoiser = (999,), lambda x, t, label, ask=None: mixture(x, t, label)
+    made.consistent, made.times, made.denoiser = False, (999,), lambda x, t, label, ask=None: mixture(x, t, label)
     made.denoiser.schedule = SCHEDULE
     noise = torch.randn(5, 2, generator=rng, dtype=torch.float64)
     torch.testing.assert_close(made([noise]), ddim(mixture, noise, 1))

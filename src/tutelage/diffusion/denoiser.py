@@ -5,12 +5,13 @@ Shapes: B images.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
 
+from tutelage.data import Data
 from tutelage.diffusion.parametrization import KINDS, Kind, Prediction, edm_input, read
 from tutelage.diffusion.schedule import NoiseSchedule, schedule
 from tutelage.errors import BadInput, nearest
@@ -55,7 +56,7 @@ class Denoiser:
     @property
     def kind(self) -> Kind:
         """What the model predicts."""
-        found: Any = self._kind or getattr(self.model.module, "predicts", "eps")
+        found: Any = self._kind or self._says("predicts", "eps")
         if found not in KINDS:
             raise BadInput(
                 f"{self.model.name} says that it predicts {found!r}{nearest(str(found), KINDS)}; expected one of {', '.join(KINDS)}"
@@ -66,14 +67,47 @@ class Denoiser:
     def schedule(self) -> NoiseSchedule:
         """The noise that it was made for."""
         if self._noise is None:
-            module = self.model.module
-            self._noise = schedule(getattr(module, "noise", "linear"), getattr(module, "times", 1000))
+            named = self._says("noise", "linear")
+            self._noise = named if isinstance(named, NoiseSchedule) else schedule(named, self._says("times", 1000))
         return self._noise
 
     @property
     def classes(self) -> int:
         """How many classes it knows; 0 for none."""
-        return int(getattr(self.model.module, "classes", 0)) if self._classes is None else self._classes
+        return int(self._says("classes", 0)) if self._classes is None else self._classes
+
+    def _says(self, name: str, default: Any) -> Any:
+        """An attribute of the module; of one that is not built yet, of its skeleton, so that nothing is read for a plan."""
+        module = self.model.module if self.model.built else self.model.skeleton() or self.model.module
+        return getattr(module, name, default)
+
+    def check(self, shape: Sequence[int], data: Data, like: Denoiser | None = None) -> None:
+        """Refuse images, classes or noise that do not fit, before anything is trained.
+
+        Args:
+            shape: of an image.
+            data: whose images, and classes, they are.
+            like: another denoiser that is asked at the same noised images.
+
+        Raises:
+            BadInput: names what differs, and the mend.
+        """
+        name = self.model.spec or self.model.name
+        takes = self._says("shape", None)
+        if takes is not None and tuple(takes) != tuple(shape):
+            raise BadInput(f"{name} takes images of shape {tuple(takes)}, but those of {data.name} have {tuple(shape)}; give another net")
+        count = data.class_count()
+        if self.classes and count is not None and count > self.classes:
+            raise BadInput(f"{name} knows {self.classes} classes, but {data.name} has {count}; give a net with classes={count}")
+        if self.guidance != 1 and not self.classes:
+            raise BadInput(f"{name} knows no classes, so it cannot be guided towards one; expected guidance=1")
+        self.kind, self.schedule  # noqa: B018  each raises where it makes no sense
+        if like is not None:
+            same_noise(like, self)
+            if self.classes != like.classes:
+                raise BadInput(
+                    f"{name} knows {self.classes} classes, {like.model.spec or like.model.name} {like.classes}; expected the same"
+                )
 
     def __call__(self, x_t: Tensor, t_B: Tensor, label_B: Tensor | None = None, *, ask: Ask | None = None) -> Prediction:
         """What it says of noised images.
@@ -100,10 +134,18 @@ class Denoiser:
         own, plain = self._output(twice, times_B, both_B, self.schedule.levels(times_B, twice), ask).chunk(2)
         return read(self.kind, plain + self.guidance * (own - plain), x_t, *a_s)
 
+    def features(self, x_t: Tensor, t_B: Tensor, label_B: Tensor | None, tap: str, ask: Ask) -> Tensor:
+        """What the net shows at a module path when it is asked as in a call without guidance."""
+        given_B = torch.full_like(t_B, self.classes) if label_B is None else torch.where(label_B < 0, self.classes, label_B)
+        return ask(self.model, self._batch(x_t, t_B, given_B, self.schedule.levels(t_B, x_t)), {tap})[tap]
+
     def _output(self, x_t: Tensor, t_B: Tensor, label_B: Tensor, a_s: tuple[Tensor, Tensor], ask: Ask | None) -> Tensor:
-        seen = edm_input(x_t, *a_s) if self.kind == "edm" else x_t
-        batch = {"x": seen, "t": t_B, "label": label_B}
+        batch = self._batch(x_t, t_B, label_B, a_s)
         return (ask or (lambda model, of, taps: model.observe(of, taps)))(self.model, batch, {SAID})[SAID]
+
+    def _batch(self, x_t: Tensor, t_B: Tensor, label_B: Tensor, a_s: tuple[Tensor, Tensor]) -> Batch:
+        seen = edm_input(x_t, *a_s) if self.kind == "edm" else x_t
+        return {"x": seen, "t": t_B, "label": label_B}
 
 
 def same_noise(*denoisers: Denoiser) -> NoiseSchedule:

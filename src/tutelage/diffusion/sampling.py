@@ -22,7 +22,9 @@ from tutelage.randomness import generator
 class Denoises(Protocol):
     """What can be asked for the image in a noised one: a `Denoiser`, or an oracle."""
 
-    schedule: NoiseSchedule
+    @property
+    def schedule(self) -> NoiseSchedule:
+        """The noise that it was made for."""
 
     def __call__(self, x_t: Tensor, t_B: Tensor, label_B: Tensor | None = None) -> Prediction:
         """What it says of x_t."""

@@ -13,6 +13,7 @@ from tutelage.evaluation.classification import (
 from tutelage.evaluation.comparison import difference
 from tutelage.evaluation.cost import costs, forward_flops, processor, size_of
 from tutelage.evaluation.disagreement import disagreements
+from tutelage.evaluation.generated import frechet_distance, kernel_distance, precision_recall
 from tutelage.evaluation.robustness import Referee, robustness, under_attack
 from tutelage.evaluation.wording import busy, gain, headline, savings
 
@@ -27,9 +28,12 @@ __all__ = [
     "difference",
     "disagreements",
     "forward_flops",
+    "frechet_distance",
     "gain",
     "headline",
+    "kernel_distance",
     "measure",
+    "precision_recall",
     "predict",
     "processor",
     "recalls",

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from tutelage.evaluation import generator_wording as images
 from tutelage.evaluation import language_wording as words
 
 SAME = 1.05
@@ -29,6 +30,8 @@ FIGURES = (
 
 def figures_of(report: Mapping[str, Any]) -> tuple[tuple[str, str, str], ...]:
     """What a table shows of each model of a report: keys, what they are called, and their forms."""
+    if images.of_generators(report):
+        return images.FIGURES
     return words.FIGURES if words.of_language(report) else FIGURES
 
 
@@ -38,6 +41,8 @@ def headline(report: Mapping[str, Any]) -> str:
     Args:
         report: the content of report.json.
     """
+    if images.of_generators(report):
+        return images.headline(report)
     student = report["student"]
     name = teacher_of(report)
     teacher = report[name] if name else {}
@@ -77,6 +82,8 @@ def busy(report: Mapping[str, Any]) -> str:
 
 def gain(report: Mapping[str, Any]) -> str:
     """What teaching was worth against training alone, with its interval and what the interval does not know; or why it is not known."""
+    if images.of_generators(report):
+        return images.gain(report)
     gap = report.get("taught_minus_alone")
     if report["recipe"] == "alone":
         return f"This was training on {'the text' if words.of_language(report) else 'labels'} alone, without a teacher."
@@ -138,6 +145,8 @@ def other_differences(comparison: Mapping[str, Any]) -> str:
 
 def savings(report: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Memory, operations and throughput: a figure and what it says, as far as they are known."""
+    if images.of_generators(report):
+        return images.savings(report)
     student = report["student"]
     name = teacher_of(report)
     teacher = report[name] if name else None

@@ -14,7 +14,7 @@ import torch
 from tutelage.attacks import Attack
 from tutelage.data import Data
 from tutelage.errors import BadInput, printable
-from tutelage.jobs import estimate, folder, sources
+from tutelage.jobs import estimate, folder, generators, sources
 from tutelage.jobs import report as reporting
 from tutelage.jobs.attacks import judge_of
 from tutelage.jobs.cached import Handle, check_answers, views_of
@@ -31,6 +31,8 @@ from tutelage.teachers import Cached
 from tutelage.training import Fit, Plan, Run, RunOptions, rehearse, train
 from tutelage.training.run import make_accelerator
 from tutelage.training.tracking import tracking
+
+TEACHER_FIT = Fit(epochs=30)
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ def distill(
     out: str | Path | None = None,
     seed: int = 0,
     train_teacher: bool = False,
-    teacher_fit: Fit = Fit(epochs=30),
+    teacher_fit: Fit = TEACHER_FIT,
     views: int | None = None,
     baseline: bool = True,
     resume: bool = False,
@@ -83,7 +85,7 @@ def distill(
         out: the run folder; default: runs/RECIPE, numbered where taken.
         seed: of all that is drawn.
         train_teacher: train the teacher on the labels first, into OUT/teacher, where it has no weights of its own yet.
-        teacher_fit: duration and optimizer of that training.
+        teacher_fit: duration and optimizer of that training; of generators, where it is left as it is, that of `ddpm`.
         views: augmented views of each sample that are studied in turn, drawn from the seed; default: a new one each epoch, or those of a
             cache.
         baseline: also train the student alone, with the same number of updates, into OUT/baseline; skipped without labels.
@@ -110,7 +112,7 @@ def distill(
     handles, studied = handles_of(function, name, given, sources.data_from(data), seed, trust_code)
     chosen = chosen_knobs(function, name, settings)
     sources.check(studied)
-    labelled = studied.train.labelled
+    labelled, generates = studied.train.labelled, function.about.generates  # type: ignore[attr-defined]
     if function.about.needs_labels and not labelled:  # type: ignore[attr-defined]
         raise BadInput(f"recipe {name} needs labels, but {studied.name} has none; choose a recipe without, such as hinton-kd with alpha=1")
     plan = function(**filled(function, handles, studied), **chosen)
@@ -123,18 +125,19 @@ def distill(
             f"the {raw[0]} {given[raw[0]]!r} has no weights trained for these classes; give a run folder or weights=FILE, "
             "or train it first with --train-teacher"
         )
-    if train_teacher and not labelled:
+    if train_teacher and not labelled and not generates:
         raise BadInput(f"--train-teacher needs labels, but {studied.name} has none")
     estimate.check_weights(models)
     untrained = {r: m for r, m in models.items() if r != "student" and not m.trained} if train_teacher else {}
     seen = views_of(handles, views, seed)
     schooling = [_schooling(function, role, model, studied, teacher_fit, chosen) for role, model in untrained.items()]
-    plans = _plans(plan, function, schooling, baseline and labelled, studied)
+    plans = _plans(plan, function, schooling, baseline and labelled and not generates, studied)
     if dry_run:
         return Result(None, None, rows=estimate.rows(plans, studied))
 
-    check_classes(handles, studied)
-    check_answers(handles, studied)
+    if not generates:
+        check_classes(handles, studied)
+        check_answers(handles, studied)
     place = _place(out, name, options)
     accelerator = make_accelerator(options, place)
     folder.prepare(place, resume)
@@ -147,7 +150,7 @@ def distill(
     caches = {r: m.about.fingerprint for r, m in handles.items() if isinstance(m, Cached)}
     identity |= {"caches": caches} if caches else {}
     identity |= {"views": [seen.count, seen.seed]} if seen is not None else {}
-    watch = _watch(studied, accelerator.device)
+    watch = None if generates else _watch(studied, accelerator.device)
     runs = {
         label: Run(
             place if label == "student" else place / label,
@@ -201,7 +204,7 @@ def _carry_out(
     assert place is not None
     seconds: dict[str, float] = {}
     for label, each in plans.items():
-        if label == "student":
+        if label == "student" and not function.about.generates:  # type: ignore[attr-defined]
             say_before(teachers, product, studied, accelerator.device, options.quiet or not accelerator.is_main_process)
         if accelerator.is_main_process and not options.quiet:
             print(printable(f"{label}: {each.product.name}, {sum(s.updates() for s in each.stages)} updates"), file=sys.stderr)
@@ -218,7 +221,10 @@ def _carry_out(
     paper = function.about.paper  # type: ignore[attr-defined]
     source = None if paper is None else {"title": paper.title, "authors": paper.authors, "year": paper.year, "url": paper.url}
     about = {"recipe": name, "paper": source, "data": studied.name, "seed": seed}
-    findings = findings_of(plans, teachers, studied, accelerator.device, about, timed=accelerator.is_main_process, attack=judge)
+    if function.about.generates:  # type: ignore[attr-defined]
+        findings = generators.findings(plans, models_in(teachers), studied, accelerator.device, about)
+    else:
+        findings = findings_of(plans, teachers, studied, accelerator.device, about, timed=accelerator.is_main_process, attack=judge)
     if accelerator.is_main_process:
         reporting.keep(place, findings)
         reporting.report(place)
@@ -244,7 +250,10 @@ def _place(out: str | Path | None, name: str, options: RunOptions) -> Path:
 def _schooling(function: Callable[..., Plan], role: str, model: Model, data: Data, fit: Fit, chosen: Mapping[str, Any]) -> Plan:
     """How a teacher is trained first: on the labels alone, or as the recipe says for its role, with the recipe's own knobs."""
     by = load(function.about.teachers[role]) if role in function.about.teachers else alone  # type: ignore[attr-defined]
-    shared = {name: chosen[name] for name in knobs(by) if name in chosen and name != "fit"} if by is not alone else {}
+    own = knobs(by)
+    shared = {name: chosen[name] for name in own if name in chosen and name != "fit"} if by is not alone else {}
+    if by.about.generates and fit == TEACHER_FIT:  # type: ignore[attr-defined]
+        fit = own["fit"].default  # a denoiser needs far more updates than a classifier
     return by(model, data, **shared, fit=fit)
 
 

@@ -60,7 +60,7 @@ def rows(plans: Mapping[str, Plan], data: Data) -> list[Row]:
             # what is no training, and what makes a view of a step, such as writing text, is code that only running it can tell of
             seconds: float | None = cost.steps * STEP_OVERHEAD if cost.steps and not cost.views else None
             for _, model, samples, _, trained in cost.passes:
-                flops = _flops(model, data)
+                flops = flops_of(model, data)
                 # backward costs twice the forward; a teacher's early stop is not counted, so its part is at most this
                 seconds = None if flops is None or seconds is None else seconds + flops * samples * (3 if trained else 1) / speed()
             trains = ", ".join(sorted({m.name for _, m, _, _, t in cost.passes if t}))
@@ -86,7 +86,8 @@ def check_weights(models: Mapping[str, Model]) -> None:
             must_fit(size_of(skeleton)["bytes"], f"the {role} ({model.spec})", "take a smaller one")
 
 
-def _flops(model: Model, data: Data) -> float | None:
+def flops_of(model: Model, data: Data) -> float | None:
+    """Operations of one pass over one sample, counted without building the model; None where that cannot be told."""
     skeleton = model.skeleton()
     if skeleton is None:
         return None

@@ -157,6 +157,7 @@ def write_model(folder: Path, model: Model, data: Data) -> None:
         **size_of(model.module),
         "classes": list(data.classes),
         "prepared": dict(data.prepared),
+        **({"sampling": dict(model.sampling)} if model.sampling else {}),
     }
     write_text_atomically(target / "model.json", json.dumps(described, indent=1))
 

@@ -43,11 +43,13 @@ class Findings:
         predictions: what is kept of the models' answers, by name: `id` and `labels` (n,) where there are any, `logits.NAME` (n, V); empty
             where a model's logits are not one row a sample.
         disagreements: the most confident ones, see `evaluation.disagreements`.
+        pictures: PNG files by name, grids of what generators drew.
     """
 
     report: dict[str, Any]
     predictions: dict[str, Tensor] = field(default_factory=dict)
     disagreements: list[dict[str, Any]] = field(default_factory=list)
+    pictures: Mapping[str, bytes] = field(default_factory=dict)
 
 
 def say_before(teachers: Mapping[str, Handle], student: Model, data: Data, device: torch.device, quiet: bool) -> None:
@@ -150,7 +152,7 @@ def findings_of(
         "split": split,
         "samples": len(source),
         "classes": names,
-        "splits": _splits(data, len(names), language),
+        "splits": splits_of(data, len(names), language),
         "models": list(numbers),
         "teachers": list(there),
         **numbers,
@@ -288,7 +290,8 @@ def _kept(shown: Mapping[str, Predictions], seed: int) -> dict[str, Tensor]:
     return kept | {f"logits.{name}": each.logits[chosen].float().contiguous() for name, each in shown.items()}
 
 
-def _splits(data: Data, classes: int, language: bool) -> dict[str, dict[str, Any]]:
+def splits_of(data: Data, classes: int, language: bool) -> dict[str, dict[str, Any]]:
+    """Of each split its `samples` and the `counts` of its classes, None without labels; of language the `tokens` to predict."""
     found: dict[str, dict[str, Any]] = {}
     for name, source in (("train", data.train), ("validation", data.validation), ("test", data.test)):
         if source is not None:

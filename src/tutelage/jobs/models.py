@@ -219,6 +219,7 @@ def _refilled(folder: Path, file: Path, said: Mapping[str, Any], spec: str, role
         name = f"{file.parent}/{name}"
     model = _made(name, options, role, data, 0, file.with_name("model.safetensors"), inputs)
     model.classes = tuple(map(str, said.get("classes") or ()))
+    model.sampling = dict(said.get("sampling") or {})
     return model
 
 
@@ -237,6 +238,8 @@ def read_model(file: Path) -> dict[str, Any]:
     classes, prepared = said.get("classes") or [], said.get("prepared") or {}
     if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
         raise BadInput(f"{file} is damaged: 'classes' is no list of names")
+    if not isinstance(said.get("sampling") or {}, dict):
+        raise BadInput(f"{file} is damaged: 'sampling' does not say how images are drawn")
     if not isinstance(prepared, dict) or not (prepared.get("kind") != "table" or are_columns(prepared.get("columns"))):
         raise BadInput(f"{file} is damaged: 'prepared' does not say how its rows were made numbers")
     return said

@@ -16,13 +16,15 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from tutelage.errors import BadInput, MissingFile
-from tutelage.evaluation import Predictions, headline
+from tutelage.evaluation import Predictions, generator_page, headline
+from tutelage.evaluation.generator_wording import of_generators
 from tutelage.evaluation.page import Contents, render
 from tutelage.jobs.folder import read_config
 from tutelage.jobs.foreign import refuse_links_out
 from tutelage.jobs.measurement import FORMAT, Findings
-from tutelage.training.checkpoint import write_text_atomically
+from tutelage.training.checkpoint import write_bytes_atomically, write_text_atomically
 
+SAMPLES = "samples"
 NEEDED = {
     "recipe": str,
     "data": str,
@@ -61,6 +63,9 @@ def keep(folder: Path, findings: Findings) -> None:
         save_file(findings.predictions, beside)
         beside.replace(folder / "predictions.safetensors")
         write_text_atomically(folder / "disagreements.json", json.dumps(findings.disagreements, indent=1))
+    for name, content in findings.pictures.items():
+        (folder / SAMPLES).mkdir(exist_ok=True)
+        write_bytes_atomically(folder / SAMPLES / f"{name}.png", content)
     write_text_atomically(folder / "report.json", json.dumps(findings.report, indent=1))
 
 
@@ -89,7 +94,7 @@ def report(run: str | Path) -> Rebuilt:
         environment=_json(folder, "environment.json", dict),
     )
     try:
-        page = render(contents)
+        page = generator_page.render(contents, _grids(folder)) if of_generators(numbers) else render(contents)
     except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError, RecursionError) as error:
         raise BadInput(f"the files of {folder} do not fit together ({type(error).__name__}: {error}); {_again(folder)}") from error
     write_text_atomically(folder / "report.html", page)
@@ -153,6 +158,11 @@ def _predictions(folder: Path, numbers: Mapping[str, Any]) -> dict[str, Predicti
     if "student" not in found or len({len(t) for t in tensors.values()}) != 1:
         raise BadInput(f"{file} is damaged: expected the logits of the student, and one length; {_again(folder)}")
     return found
+
+
+def _grids(folder: Path) -> dict[str, bytes]:
+    """The pictures that generators drew, by model."""
+    return {file.stem: file.read_bytes() for file in sorted((folder / SAMPLES).glob("*.png"))}
 
 
 def _journals(folder: Path, config: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:

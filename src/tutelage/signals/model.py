@@ -44,6 +44,9 @@ class Model:
         blueprint: makes the same architecture without reading weights, where `source` reads some; for estimates.
         classes: names of what its logits stand for, in order; empty where it does not say.
 
+    Attributes:
+        sampling: how images are drawn from it, where it makes some, as plain values; kept in model.json.
+
     Raises:
         BadInput: `source` is neither a module nor callable.
     """
@@ -71,6 +74,7 @@ class Model:
         self._inputs, self._logits, self._blueprint = inputs, logits, blueprint
         self.trained = trained or weights is not None
         self.classes = tuple(classes)
+        self.sampling: Mapping[str, Any] = {}
         self._trace: Trace | None = None
         self._watch: Watch | None = None
         self._head: Head | None = None

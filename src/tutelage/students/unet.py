@@ -6,12 +6,15 @@ Shapes: B batch, C channels, H W space, D width of embeddings.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tutelage.errors import BadInput
+from tutelage.signals import RESERVED, Batch
 from tutelage.students.takes import takes
 
 PERIOD = 10_000
@@ -79,6 +82,7 @@ class UNet(nn.Module):
         times: how many times it has.
         classes: how many classes; class number `classes` means none.
         shape: of an image, (C, H, W).
+        inner: module path of its innermost features, and their channels.
     """
 
     def __init__(self, channels: int, size: int, classes: int, width: int, levels: int, depth: int) -> None:
@@ -98,7 +102,7 @@ class UNet(nn.Module):
                 kept.append(now)
             if level < levels:
                 self.smaller.append(nn.Conv2d(now, now, 3, stride=2, padding=1))
-        self.middle = Block(now, now, told)
+        self.middle, now_inside = Block(now, now, told), now
         self.up, self.larger = nn.ModuleList(), nn.ModuleList()
         for level in reversed(range(levels + 1)):
             for _ in range(depth):
@@ -110,6 +114,7 @@ class UNet(nn.Module):
         nn.init.zeros_(self.last.weight)
         nn.init.zeros_(self.last.bias)  # type: ignore[arg-type]
         self.levels, self.depth = levels, depth
+        self.inner = ("middle", now_inside)
 
     def forward(self, x: Tensor, t: Tensor, label: Tensor) -> Tensor:
         """A prediction of the shape of x.
@@ -140,10 +145,33 @@ class UNet(nn.Module):
         return self.last(F.silu(self.last_norm(h)))
 
 
-@takes("images")
+def noised_inputs(options: Mapping[str, Any]) -> Callable[[Batch], dict[str, Any]]:
+    """What a net is called with: its own columns; for samples that have none of them, their images as if they were noise, at the last time.
+
+    The latter is how a net is counted and timed on a data set.
+
+    Args:
+        options: of the net.
+    """
+    times, classes = int(options.get("times", 1000)), int(options.get("classes", 0))
+
+    def inputs(batch: Batch) -> dict[str, Any]:
+        if "t" in batch:
+            return {name: batch[name] for name in ("x", "t", "label")}
+        images = [v for name, v in batch.items() if name not in RESERVED and isinstance(v, Tensor) and v.ndim == 4]
+        if len(images) != 1:
+            raise BadInput(f"a unet takes images, one column (B, C, H, W), but the samples have {sorted(batch)}")
+        x = 2 * images[0] - 1
+        every = torch.ones(len(x), dtype=torch.int64, device=x.device)
+        return {"x": x, "t": every * (times - 1), "label": every * classes}
+
+    return inputs
+
+
+@takes("images", inputs_for=noised_inputs)
 def unet(
     *,
-    classes: int = 10,
+    classes: int = 0,
     channels: int = 1,
     size: int = 8,
     width: int = 32,
@@ -158,7 +186,7 @@ def unet(
     The last layer begins at zero, so that a fresh net predicts nothing.
 
     Args:
-        classes: number of classes that images may be asked of; one more number means none.
+        classes: number of classes that images may be asked of; one more number means none. 0 for a net that knows none.
         channels: channels of the images.
         size: side of the images, in pixels; halving it `levels` times must leave whole numbers.
         width: channels at full size; the second level has twice, the third three times as many.
@@ -173,10 +201,10 @@ def unet(
 
     Source: Ho et al., 2020, appendix B, without attention; shifts and scales by time as in Nichol and Dhariwal, 2021.
     """
-    if min(classes, channels, size, width, depth) < 1 or levels < 0 or width % 2:
+    if min(channels, size, width, depth) < 1 or min(levels, classes) < 0 or width % 2:
         raise BadInput(
             f"unet(classes={classes}, size={size}, width={width}, levels={levels}, depth={depth}): "
-            "expected sizes of at least 1, an even width"
+            "expected sizes of at least 1, an even width, and no negative number"
         )
     if size % 2**levels:
         raise BadInput(

@@ -59,10 +59,15 @@ def write_atomically(path: Path, tensors: Mapping[str, Tensor], state: Mapping[s
 
 def write_text_atomically(path: Path, text: str) -> None:
     """Write a text file, all or nothing; a link in its place is replaced, not followed."""
+    write_bytes_atomically(path, text.encode())
+
+
+def write_bytes_atomically(path: Path, content: bytes) -> None:
+    """Write a file, all or nothing; a link in its place is replaced, not followed."""
     beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     beside.unlink(missing_ok=True)
-    with beside.open("x") as file:
-        file.write(text)
+    with beside.open("xb") as file:
+        file.write(content)
     _sync(beside)
     beside.replace(path)
     _sync(path.parent)
