@@ -389,6 +389,7 @@ def test_a_dry_run_writes_nothing_and_builds_no_model(tmp_path, monkeypatch):
         "gkd",
         "hinton-kd",
         "lm-kd",
+        "mtard",
         "pgd-at",
         "seqkd",
         "taid",

@@ -88,7 +88,7 @@ def test_blocks_are_of_few_levels_and_names_and_other_layers_stay(kind, levels, 
     assert len(linear) == 12
     assert sum(isinstance(m, QuantisedEmbedding) for m in small.module.modules()) == (kind == "bert")
     if levels == "int8":
-        torch.testing.assert_close(shown, plain.observe(given, {"logits"})["logits"], rtol=0, atol=0.02)
+        torch.testing.assert_close(shown, plain.observe(given, {"logits"})["logits"], rtol=0, atol=0.03)
     shown.sum().backward()
     assert all(m.weight.grad is not None for m in linear)
 

@@ -47,7 +47,7 @@ def student(**changes) -> Model:
 
 def equal(one, other, **tolerance):
     for a, b in zip(one.parameters(), other.parameters(), strict=True):
-        torch.testing.assert_close(a, b, **(tolerance or {"rtol": 1e-5, "atol": 1e-6}))
+        torch.testing.assert_close(a, b, **(tolerance or {"rtol": 1e-5, "atol": 1e-5}))  # sums run in another order
 
 
 @pytest.mark.parametrize("micro_batch", [None, 2])
