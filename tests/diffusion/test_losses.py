@@ -77,6 +77,24 @@ def test_weights_are_those_of_one_error(rng):
     torch.testing.assert_close(found["edm"], found["x0"] * (sigma**2 + SIGMA_DATA**2) / (sigma * SIGMA_DATA) ** 2)
 
 
+def test_the_bound_is_a_divergence_of_steps(rng):
+    """KL between the true step back, given the image, and the model's, with the same variance: |difference of means|^2 / (2 variance)."""
+    x, noise = torch.randn(2, 3, 1, 2, 2, generator=rng, dtype=torch.float64)
+    t_B = torch.tensor([3, 400, 998])
+    denoiser = Denoiser(Model(Scale(0.3)), classes=0)
+    found = denoising_error(denoiser, x, t_B, noise, None, "bound", ask)
+    for i, t in enumerate(t_B.tolist()):
+        kept, before = float(SCHEDULE.kept[t]), float(SCHEDULE.kept[t - 1])
+        variance = 1 - kept / before
+        x_t = kept**0.5 * x[i] + (1 - kept) ** 0.5 * noise[i]
+
+        def mean(eps, x_t=x_t, kept=kept, variance=variance):
+            return (x_t - variance / (1 - kept) ** 0.5 * eps) / (1 - variance) ** 0.5
+
+        divergence = (mean(noise[i]) - mean(0.3 * x_t)).square().mean() / (2 * variance)
+        torch.testing.assert_close(found[i], divergence)
+
+
 def test_samples_are_brought_from_zero_one_to_minus_one_one():
     x, label = studied(moment(image=torch.tensor([0.0, 0.5, 1.0]).view(3, 1, 1, 1), y=torch.tensor([1, 2, 3]), id=torch.arange(3)))
     assert x.flatten().tolist() == [-1, 0, 1]

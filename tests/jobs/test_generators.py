@@ -162,7 +162,7 @@ def test_other_models_draw_nothing(tmp_path, runs, small):
         ("dmd", (NET, NET), {"times": ()}, "falling, one or more"),
         ("dmd", (NET, NET), {"regression": -1.0}, "weights of at least 0"),
         ("disback", (NET, NET), {"nodes": 9}, "nodes=9, but the teacher is spoilt in 3 updates"),
-        ("disback", (NET, NET), {"walk": 1.5}, "walk=1.5"),
+        ("disback", (NET, NET), {"walk": 1.5, "nodes": 2}, "walk=1.5"),
         ("progressive-distillation", (NET, NET), {}, "predicts the noise"),
         ("progressive-distillation", (f"{NET},predicts=v", f"{NET},predicts=v"), {"first": 6, "last": 2}, "no halving leads from first=6"),
         ("consistency-distillation", (NET, NET), {"grid": 2000}, "takes 1 to 1000 steps"),

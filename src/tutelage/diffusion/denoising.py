@@ -16,7 +16,7 @@ from tutelage.signals import RESERVED, Model
 from tutelage.training.plan import LossFunction
 from tutelage.training.step import Step
 
-Weighting: TypeAlias = Literal["eps", "x0", "snr", "edm"]
+Weighting: TypeAlias = Literal["eps", "x0", "snr", "edm", "bound"]
 
 
 Images: TypeAlias = "Callable[[Step], tuple[Tensor, Tensor | None]]"
@@ -58,16 +58,24 @@ def denoising_error(
         noise: (B, ...).
         label_B: classes, -1 for none.
         weight: eps: the error of the noise. x0: that of the image. snr: that of the image times max(1, a^2 / s^2). edm: that of the image
-            times (sigma^2 + d^2) / (sigma d)^2, with sigma = s / a, which is the error of EDM's raw output.
+            times (sigma^2 + d^2) / (sigma d)^2, with sigma = s / a, which is the error of EDM's raw output. bound: the error of the noise,
+            times b / (2 (1 - b) s^2), b the variance of the step: an image's share, by T and its size, of the variational bound.
         ask: how the model is asked.
 
-    Source: Ho et al., 2020, eq. 14; Salimans and Ho, 2022, section 4; Karras et al., 2022, table 1.
+    Source: Ho et al., 2020, eq. 14, and eq. 12 for the bound, with the step's variance as that of the model; Salimans and
+        Ho, 2022, section 4; Karras et al., 2022, table 1.
     Relations: the first three are the same error, times a^2 / s^2, 1 and max(1, a^2 / s^2).
     """
     a, s = denoiser.schedule.levels(t_B, x)
     said = denoiser(denoiser.schedule.noised(x, t_B, noise), t_B, label_B, ask=ask)
     if weight == "eps":
         return (said.eps - noise).square().flatten(1).mean(1)
+    if weight == "bound":
+        before_B = torch.cat([torch.ones_like(denoiser.schedule.kept[:1]), denoiser.schedule.kept]).to(t_B.device)[t_B]
+        kept_B = denoiser.schedule.kept.to(t_B.device)[t_B]
+        step_B = kept_B / before_B
+        share_B = ((1 - step_B) / (2 * step_B * (1 - kept_B))).to(x.dtype)
+        return share_B * (said.eps - noise).square().flatten(1).mean(1)
     error_B = (said.x0 - x).square().flatten(1).mean(1)
     snr_B = (a / s).square().flatten()
     if weight == "snr":

@@ -39,7 +39,8 @@ def ddpm(
         student: a denoiser, such as `unet`, the schedule of whose noise is its own.
         data: images in [0, 1]; with labels, if images of a class are to be drawn.
         drop: share of images whose class it is not told, in [0, 1], which guidance needs.
-        weight: eps: the error of the noise; x0: of the image; snr: of the image, times max(1, a^2 / s^2); edm: as in EDM.
+        weight: eps: the error of the noise; x0: of the image; snr: of the image, times max(1, a^2 / s^2); edm: as in EDM;
+            bound: as in the variational bound.
         steps: evaluations when images are drawn, by DDIM.
         guidance: when images are drawn, towards the class; 1 for none.
         fit: duration and optimizer; its `ema` is what is used.
