@@ -446,6 +446,31 @@ def test_generate_takes_any_words(data):
     assert not Path("never.jsonl").exists()
 
 
+SAMPLE = {
+    "count": WHOLE,
+    "steps": WHOLE,
+    "guidance": NUMBER,
+    "labels": ["none", "0,1", "x", ""],
+    "seed": [*WHOLE, "-5"],
+    "batch-size": WHOLE,
+    "device": ["cpu", "auto", "tpu"],
+    "data": DATA,
+}
+
+
+@fuzz(60)
+@given(st.data())
+def test_sample_takes_any_words(data):
+    """Whatever is no generator draws nothing."""
+    draw = data.draw
+    words = [draw(st.sampled_from([*MODELS, "run", "run/model", "unet:size=8"]) | JUNK), *draw(asked("out", "never", PATHS))]
+    for _ in range(draw(st.integers(0, 3))):
+        name = draw(st.sampled_from([*SAMPLE]))
+        words += [f"--{name}", draw(st.sampled_from(SAMPLE[name]) | JUNK)]
+    held(["sample", *words])
+    assert not Path("never").exists()
+
+
 SPLITS = ["test", "train", "tset", "all", *STEERING]
 
 

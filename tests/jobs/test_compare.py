@@ -385,12 +385,17 @@ def test_a_dry_run_writes_nothing_and_builds_no_model(tmp_path, monkeypatch):
     assert [(row.name, row.updates, row.seconds) for row in by_time.rows] == [("alone", None, 360.0), ("ps-kd", None, 360.0)]
     assert {each["recipe"] for each in by_time.left_out} == {
         "born-again",
+        "consistency-distillation",
+        "ddpm",
+        "disback",
+        "dmd",
         "fitnets",
         "gkd",
         "hinton-kd",
         "lm-kd",
         "mtard",
         "pgd-at",
+        "progressive-distillation",
         "seqkd",
         "taid",
     }

@@ -194,6 +194,15 @@ def test_unlabelled_images_are_drawn_without_classes(tmp_path):
         tutelage.sample(made.model, out=tmp_path / "no", count=3, labels=[1])
 
 
+def test_jobs_that_ask_for_answers_say_what_to_do(runs, small):
+    with pytest.raises(BadInput, match="draws images, and answers for none; measure it by: tutelage sample"):
+        tutelage.evaluate(str(runs / "student"), data=small)
+    with pytest.raises(BadInput, match="draws images, which no form of export holds yet"):
+        tutelage.export(str(runs / "student"), data=small)
+    with pytest.raises(BadInput, match="recipe dmd cannot be compared here"):
+        tutelage.compare(NET, NET, small, recipes=["dmd"], updates=2, dry_run=True)
+
+
 def test_a_teacher_is_trained_by_ddpm_first(tmp_path, small):
     made = tutelage.distill(
         NET, NET, small, recipe="dmd", out=tmp_path / "out", train_teacher=True, teacher_fit=SHORT, fit=SHORT, updates=1, options=QUICK

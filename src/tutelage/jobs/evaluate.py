@@ -130,6 +130,9 @@ def evaluate(
     found = _answering(found, chosen, source)
     single = {name: each for name, each in found.models.items() if isinstance(each, Model)}
     check_weights(single)
+    for name, each in single.items():
+        if each.sampling:
+            raise BadInput(f"{name} draws images, and answers for none; measure it by: tutelage sample RUN --data DATA --out FOLDER")
     check_classes(single, found.data)
     there = torch.accelerator.current_accelerator(check_available=True) if device == "auto" else None
     place = there or torch.device("cpu")

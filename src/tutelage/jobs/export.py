@@ -93,6 +93,11 @@ def export(
     handle = models.model_from(given, "model", data=studied, seed=0, trust_code=trust_code)
     if not handle.trained and handle.spec is not None:
         raise BadInput(f"{model!r} has no trained weights to export; give a run folder or weights=FILE")
+    if handle.sampling:
+        raise BadInput(
+            f"{str(model)!r} draws images, which no form of export holds yet; model/model.safetensors holds its bare weights, and "
+            "`tutelage sample` draws from it"
+        )
     if isinstance(handle.module, OnnxNet):
         raise BadInput(f"{str(model)!r} is an exported ONNX file already; export the run that it was made from")
     target = Path(out) if out is not None else _place(run, name, to)

@@ -91,6 +91,12 @@ def contenders(
         if recipes is None and load(name).about.robust:  # type: ignore[attr-defined]
             left_out.append({"recipe": name, "reason": "it is meant for accuracy under attack; name it to compare it"})
             continue
+        if load(name).about.generates:  # type: ignore[attr-defined]
+            reason = "it makes a model that draws images, which is not compared by its answers"
+            if recipes is not None:
+                raise BadInput(f"recipe {name} cannot be compared here: {reason}; see its own report (tutelage distill --recipe {name})")
+            left_out.append({"recipe": name, "reason": reason})
+            continue
         try:
             found.append(_contender(name, given, data, seed, trust_code))
         except Exception as error:
