@@ -30,12 +30,15 @@ from tutelage.objectives import (
     soft_targets,
 )
 from tutelage.randomness import seeded
+from tutelage.recipes.consistency_distillation import consistency_distillation
+from tutelage.recipes.disback import disback
+from tutelage.recipes.dmd import dmd
 from tutelage.recipes.gkd import gkd
 from tutelage.recipes.seqkd import seqkd
 from tutelage.signals import Model, Write, detached
 from tutelage.signals.cache import KeptLogits, KeptSplit, KeptTap
 from tutelage.state import Controller, Stateful, drawn, during
-from tutelage.students import gpt
+from tutelage.students import gpt, unet
 from tutelage.teachers import Cached, Frozen, PastSelf
 from tutelage.training import Fit, Learner, Plan, Run, RunOptions, Stage, train
 
@@ -198,7 +201,26 @@ def written(batch_size: int, micro_batch: int | None):
     return Plan([stage], student), RunOptions(device="cpu", quiet=True, micro_batch=micro_batch, log_every=1, share_every=0), watcher
 
 
+def painting(recipe, **knobs):
+    """A generator that learns from a small denoiser."""
+    draw = torch.Generator().manual_seed(9)
+    data = Data(Table({"x": torch.rand(13, 1, 4, 4, generator=draw), "y": torch.randint(3, (13,), generator=draw)}), classes=tuple("abc"))
+    options = {"classes": 3, "size": 4, "width": 4, "levels": 0}
+    teacher, student = (Model(lambda: unet(**options), seed=s) for s in (3, 1))
+    with seeded("painting"):
+        for p in teacher.module.parameters():
+            nn.init.normal_(p, std=0.2)
+    fit = Fit(steps=6, batch_size=5, lr=1e-2, ema=0.5)
+    plan = recipe(Frozen(teacher), student, data, fit=fit, **knobs)
+    watcher = Watcher([student], [])
+    plan = plan.map(lambda stage: replace(stage, parts=[*stage.parts, watcher]))
+    return plan, RunOptions(device="cpu", quiet=True, log_every=1, share_every=0), watcher
+
+
 CASES = {
+    "dmd": lambda: painting(dmd, updates=2, times=(600, 200), adversarial=0.1, regression=0.1, pairs=4, pair_steps=2),
+    "disback": lambda: painting(disback, updates=2, nodes=2, walk=0.5, degrade_fit=Fit(steps=4, batch_size=5, lr=1e-2)),
+    "consistency": lambda: painting(consistency_distillation, grid=4),
     "written": lambda: written(7, None),
     "written-micro": lambda: written(7, 2),
     "past": past,

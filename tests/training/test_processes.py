@@ -38,6 +38,9 @@ def two(tmp_path_factory):
     """What each of two processes saw of each case."""
     folder = tmp_path_factory.mktemp("two")
     cases = [
+        "dmd",
+        "disback",
+        "consistency",
         "past",
         "gkd",
         "seqkd",
@@ -100,6 +103,23 @@ def test_what_is_written_does_not_depend_on_how_many_processes_write(two, case, 
     assert same_bits(first["weights"], second["weights"])
     for name, weight in one["weights"][-1].items():
         torch.testing.assert_close(weight, first["weights"][-1][name], **CLOSE)
+
+
+@pytest.mark.parametrize("case", ["dmd", "disback", "consistency"])
+def test_generators_stay_the_same_on_both_processes(two, case):
+    """Each draws noise of its own, for its own share of the labels; the weights must be those of all of it."""
+    first, second = two[1][case]
+    assert first["ended"] == 0
+    assert same_bits(first["weights"], second["weights"])
+    assert not same_bits(first["weights"][:1], first["weights"][-1:])
+    assert first["shown"] == second["shown"]
+    terms = {name for line in lines(two[0], case) for name in line["terms"]}
+    expected = {
+        "dmd": {"fake/fake", "fake/critic", "generator/matching", "generator/adversarial", "generator/regression"},
+        "disback": {"fake", "fake/fake", "generator/matching"},
+        "consistency": {"consistency"},
+    }
+    assert terms == expected[case]
 
 
 @pytest.mark.parametrize("case", ["tokens", "uneven", "turns", "together"])
