@@ -398,6 +398,7 @@ def test_a_dry_run_writes_nothing_and_builds_no_model(tmp_path, monkeypatch):
         "progressive-distillation",
         "seqkd",
         "taid",
+        "teacher-intervention",
     }
 
 

@@ -86,6 +86,8 @@ def given(name: str) -> dict[str, str]:
     if name in GENERATING:
         specs = dict.fromkeys(specs, f"unet:width=4,levels=0,times=600,predicts={'v' if name.startswith('progressive') else 'eps'}")
         return {role: specs[role] for role in roles(load(name)) if role != "data"}
+    if name == "teacher-intervention":
+        specs = dict.fromkeys(specs, "vit:width=4,depth=1,heads=2,patch=3")
     return {role: specs.get(role, specs["teacher"]) for role in roles(load(name)) if role != "data"}
 
 
