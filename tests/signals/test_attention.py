@@ -46,7 +46,9 @@ def test_projections_of_encoders_without_a_head_are_found(kind):
     """Of all heads side by side, as wide for keys and values as for queries, and the way to each from the layer's own parameters only."""
     module = vit(width=8, depth=2, heads=4, classes=2, channels=1, size=8).eval() if kind == "ours" else tiny(kind)
     model, batch = Model(module, name="net"), asked(kind)
-    found = outline_of(model)
+    outline = outline_of(model)
+    found = outline.found
+    assert (outline.width, outline.head) == (8, 2)
     assert (len(found.blocks), found.heads) == (2, 4)
     assert (found.shared, found.plain) == ((2, False) if kind in ("llama", "mistral", "qwen2") else (1, True))
     places = [projected(found, 2, which, 2) for which in ("query", "key", "value")]
@@ -70,7 +72,7 @@ def test_an_outline_reads_no_weights():
     transformers = pytest.importorskip("transformers")
     config = transformers.BertConfig(**SIZES, vocab_size=30)
     model = Model(lambda: transformers.AutoModel.from_config(config), name="net")
-    assert len(outline_of(model).blocks) == 2
+    assert len(outline_of(model).found.blocks) == 2
     assert not model.built
 
 

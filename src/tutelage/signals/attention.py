@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import torch
 from torch import Tensor, nn
@@ -143,8 +143,23 @@ def transformer_of(module: nn.Module, name: str) -> Transformer:
     return Transformer(tuple(blocks), heads, before + kind.embedding, words, heads // seen, kind.plain)
 
 
-def outline_of(model: Model) -> Transformer:
-    """The blocks of a model's transformer, found without reading its weights where it can be built without them.
+@dataclass(frozen=True)
+class Outline:
+    """A transformer and its sizes.
+
+    Args:
+        found: its blocks.
+        width: of the queries of all heads.
+        head: width of one head.
+    """
+
+    found: Transformer
+    width: int
+    head: int
+
+
+def outline_of(model: Model) -> Outline:
+    """The blocks of a model's transformer and their sizes, found without reading its weights where it can be built without them.
 
     Args:
         model: the handle.
@@ -152,7 +167,10 @@ def outline_of(model: Model) -> Transformer:
     Raises:
         BadInput: as for `transformer_of`.
     """
-    return transformer_of(model.module if model.built else model.skeleton() or model.module, model.name)
+    module = model.module if model.built else model.skeleton() or model.module
+    found = transformer_of(module, model.name)
+    width = int(cast("Tensor", module.get_submodule(found.blocks[0].query).weight).shape[0])
+    return Outline(found, width, width // found.heads)
 
 
 def valid_tokens(model: Model) -> Valid:
