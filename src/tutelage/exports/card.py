@@ -72,6 +72,19 @@ multiplied by. tutelage reads the folder wherever it takes a model:
 ```console
 $ tutelage evaluate FOLDER --data DATA
 ```"""
+
+ENCODER = """```python
+import torch
+from transformers import AutoModel, AutoTokenizer
+
+tokenizer, model = AutoTokenizer.from_pretrained("."), AutoModel.from_pretrained(".").eval()
+texts = tokenizer(["a text"], padding=True, truncation=True, return_tensors="pt")
+with torch.no_grad():
+    states = model(**texts).last_hidden_state
+mask = texts["attention_mask"].unsqueeze(-1)
+embeddings = (states * mask).sum(1) / mask.sum(1)
+```"""
+
 WEIGHTS = """The net was given as an object of Python, so this folder cannot say how it is built. Build it, then:
 
 ```python

@@ -97,6 +97,9 @@ def contenders(
                 raise BadInput(f"recipe {name} cannot be compared here: {reason}; see its own report (tutelage distill --recipe {name})")
             left_out.append({"recipe": name, "reason": reason})
             continue
+        if recipes is None and load(name).about.general:  # type: ignore[attr-defined]
+            left_out.append({"recipe": name, "reason": "it is for no task and trains no head; name it to compare it"})
+            continue
         try:
             found.append(_contender(name, given, data, seed, trust_code))
         except Exception as error:
