@@ -393,6 +393,7 @@ def test_a_dry_run_writes_nothing_and_builds_no_model(tmp_path, monkeypatch):
         "gkd",
         "hinton-kd",
         "lm-kd",
+        "minilmv2",
         "mtard",
         "pgd-at",
         "progressive-distillation",
