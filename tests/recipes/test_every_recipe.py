@@ -66,6 +66,8 @@ def given(name: str) -> dict[str, str]:
     specs = {"teacher": "cnn:width=3,depth=2", "student": "cnn:width=2,depth=3"}
     if name in WRITING:
         specs = {"teacher": "gpt:width=8,depth=1,heads=2", "student": "gpt:width=4,depth=1,heads=2"}
+    if name == "teacher-intervention":
+        specs = dict.fromkeys(specs, "vit:width=4,depth=1,heads=2,patch=3")
     return {role: specs.get(role, specs["teacher"]) for role in roles(load(name)) if role != "data"}
 
 
