@@ -17,6 +17,7 @@ from tutelage import Fit, RunOptions
 from tutelage.data import Data, Table
 from tutelage.jobs.distill import distill
 from tutelage.recipes import knobs, listing, load, roles
+from tutelage.students import vit
 
 pytestmark = pytest.mark.usefixtures("no_page")
 NAMES = [each.name for each in listing()]
@@ -64,6 +65,8 @@ def short(name: str, **fit) -> dict:
 
 def given(name: str) -> dict[str, str]:
     specs = {"teacher": "cnn:width=3,depth=2", "student": "cnn:width=2,depth=3"}
+    if name == "minilmv2":
+        specs = {"teacher": "vit:width=8,depth=2,heads=2,patch=3", "student": "vit:width=4,depth=1,heads=1,patch=3"}
     if name in WRITING:
         specs = {"teacher": "gpt:width=8,depth=1,heads=2", "student": "gpt:width=4,depth=1,heads=2"}
     if name == "teacher-intervention":
@@ -184,6 +187,8 @@ def test_the_baseline_gets_the_same_number_of_updates_and_the_same_first_weights
 
     data = task(name)
     student = Model(lambda: torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(36, 4), torch.nn.Linear(4, 3)), seed=9)
+    if name == "minilmv2":
+        student = Model(lambda: vit(classes=3, channels=1, size=6, patch=3, width=4, depth=1, heads=1), seed=9)
     handles = {r: student if r == "student" else data if r == "data" else Frozen(student.fresh(1)) for r in roles(load(name))}
     plan = load(name)(**handles, **short(name))
     alone = baseline_of(plan, data)

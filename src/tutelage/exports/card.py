@@ -66,6 +66,18 @@ from transformers import pipeline
 print(pipeline("text-classification", model=".")(["a text"]))
 ```"""
 
+ENCODER = """```python
+import torch
+from transformers import AutoModel, AutoTokenizer
+
+tokenizer, model = AutoTokenizer.from_pretrained("."), AutoModel.from_pretrained(".").eval()
+texts = tokenizer(["a text"], padding=True, truncation=True, return_tensors="pt")
+with torch.no_grad():
+    states = model(**texts).last_hidden_state
+mask = texts["attention_mask"].unsqueeze(-1)
+embeddings = (states * mask).sum(1) / mask.sum(1)
+```"""
+
 WEIGHTS = """The net was given as an object of Python, so this folder cannot say how it is built. Build it, then:
 
 ```python

@@ -137,6 +137,8 @@ class _Writer:
         spec = None if self.model.spec is None else card.short(self.model.spec)
         about: dict[str, Any] = {"format": 1, "exported": to, "spec": spec, "name": self.model.name}
         about |= {**size_of(self.model.module), "classes": self.classes, "prepared": self.prepared, "preprocessing": seen}
+        if self.model.encodes and to != "hf":
+            raise BadInput(f"{self.model.name} is an encoder of Hugging Face; export it with --to hf, a folder that AutoModel reads")
         with self.model.mode(training=False), torch.no_grad():
             if to == "onnx":
                 if isinstance(self.model.preprocessing, Reading):
@@ -182,10 +184,12 @@ class _Writer:
     def _hf(self, to: Format) -> dict[str, Any]:
         hf.save(self.model, self.folder)
         inputs = self.model.preprocessing
-        options = {"max_length": inputs.max_length} if isinstance(inputs, Tokens) else {}
+        options: dict[str, Any] = {"max_length": inputs.max_length} if isinstance(inputs, Tokens) else {}
+        options |= {"encoder": True} if self.model.encodes else {}
         about: dict[str, Any] = {"packages": ["transformers"], "class": type(self.model.module).__name__}
         about["spec"] = specs.write(f"hf:{self.model.name}", options)
-        about |= {"exported": "hf"} if isinstance(inputs, Reading) else {}
+        about |= {"exported": "hf"} if isinstance(inputs, Reading) or self.model.encodes else {}
+        about |= {"encodes": True} if self.model.encodes else {}
         if to == "safetensors" and not isinstance(inputs, Reading):
             code, packages = standalone.hf_code(kind_of(self.data.train) or "", self.classes, inputs)
             return about | {"packages": packages, "difference": self._tried(code)}
@@ -196,7 +200,9 @@ class _Writer:
         again = models.model_from(specs.write(f"hf:{self.folder}", options), "model", data=self.data, seed=0)
         batch = self.batches[1]
         with again.mode(training=False):
-            found, expected = (m.observe(batch, {"logits"})["logits"].double().softmax(-1) for m in (again, self.model))
+            found, expected = (m.observe(batch, {"logits"})["logits"].double() for m in (again, self.model))
+        if not self.model.encodes:
+            found, expected = found.softmax(-1), expected.softmax(-1)
         if found.shape != expected.shape or not torch.allclose(found, expected, rtol=1e-4, atol=1e-5):
             raise BadInput(f"the Hugging Face folder of {self.model.name}, read again, does not say what the model says")
         return float((found - expected).abs().max())
@@ -258,6 +264,8 @@ def _use(about: Mapping[str, Any], kind: str | None) -> str:
         return card.CAUSAL
     if about["exported"] != "hf":
         return card.WEIGHTS
+    if about.get("encodes"):
+        return card.ENCODER if seen.get("kind") == "tokens" else card.HF.format(auto="AutoModel")
     return card.HF_TEXT if seen.get("kind") == "tokens" else card.HF.format(auto=_auto(about["class"]))
 
 

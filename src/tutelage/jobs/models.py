@@ -212,7 +212,7 @@ def _refilled(folder: Path, file: Path, said: Mapping[str, Any], spec: str, role
     if said.get("untrained"):  # what a search found: an architecture, for weights of one's own
         return _made(name, options, role, data, seed)
     if name.startswith("hf:"):  # written whole into the folder, tokenizer and all
-        own = {k: v for k, v in options.items() if k in ("max_length", "size")}
+        own = {k: v for k, v in options.items() if k in ("max_length", "size", "encoder")}
         return _made(f"hf:{file.parent}", own, role, data, 0)
     inputs = rescaled(said.get("prepared"), data.prepared, str(folder)) or _as_exported(said, file)
     if said.get("exported") and ".py:" in name:

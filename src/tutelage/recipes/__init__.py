@@ -53,6 +53,7 @@ class About:
     language: bool = False
     teachers: Mapping[str, str] = field(default_factory=dict)
     robust: bool = False
+    general: bool = False
 
 
 def recipe(
@@ -65,6 +66,7 @@ def recipe(
     language: bool = False,
     teachers: Mapping[str, str] | None = None,
     robust: bool = False,
+    general: bool = False,
 ) -> Callable[[Callable[..., Plan]], Callable[..., Plan]]:
     """Mark a function `(teacher, student, data, *, knobs) -> Plan` as a recipe; it stays an ordinary function.
 
@@ -79,6 +81,8 @@ def recipe(
             have under one name, but for `fit`, are passed on.
         robust: whether it is meant for accuracy under its knob `attack`, which reports then show; `tutelage compare` leaves it out unless
             it is named.
+        general: whether it is for no task: it takes encoders without a head, and leaves heads as they are; `tutelage compare` leaves it
+            out unless it is named.
 
     Raises:
         BadInput: a knob without a default, nothing before the `*`, or a range that is none or of no knob.
@@ -94,7 +98,7 @@ def recipe(
             raise BadInput(f"recipe {function.__name__} has no roles: put teacher, student, data before the *")
         for name, ends in (tune or {}).items():
             _check_range(function.__name__, name, ends, [p.name for p in knobs])
-        function.about = About(paper, matches, needs_labels, alias, dict(tune or {}), language, dict(teachers or {}), robust)  # type: ignore[attr-defined]
+        function.about = About(paper, matches, needs_labels, alias, dict(tune or {}), language, dict(teachers or {}), robust, general)  # type: ignore[attr-defined]
         return function
 
     return mark

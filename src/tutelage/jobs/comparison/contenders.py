@@ -91,6 +91,9 @@ def contenders(
         if recipes is None and load(name).about.robust:  # type: ignore[attr-defined]
             left_out.append({"recipe": name, "reason": "it is meant for accuracy under attack; name it to compare it"})
             continue
+        if recipes is None and load(name).about.general:  # type: ignore[attr-defined]
+            left_out.append({"recipe": name, "reason": "it is for no task and trains no head; name it to compare it"})
+            continue
         try:
             found.append(_contender(name, given, data, seed, trust_code))
         except Exception as error:
