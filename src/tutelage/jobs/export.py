@@ -29,9 +29,10 @@ from tutelage.signals.reading import Reading
 from tutelage.signals.tokens import Tokens
 from tutelage.students import hf
 from tutelage.students.onnx import OnnxNet
+from tutelage.students.packed import write_packed
 from tutelage.training.checkpoint import write_text_atomically
 
-Format = Literal["safetensors", "hf", "onnx"]
+Format = Literal["safetensors", "hf", "onnx", "packed"]
 TRIED = (1, 3, 64)
 """Real samples a batch that an exported model is compared on with the model itself."""
 
@@ -140,6 +141,8 @@ class _Writer:
         if self.model.encodes and to != "hf":
             raise BadInput(f"{self.model.name} is an encoder of Hugging Face; export it with --to hf, a folder that AutoModel reads")
         with self.model.mode(training=False), torch.no_grad():
+            if to == "packed":
+                return about | self._packed()
             if to == "onnx":
                 if isinstance(self.model.preprocessing, Reading):
                     raise BadInput(
@@ -180,6 +183,26 @@ class _Writer:
         )
         made = {"spec": specs.write(f"model.py:{function.__name__}", options)} if ".py:" in spec else {}
         return {**made, "packages": packages, "difference": self._tried(code)}
+
+    def _packed(self) -> dict[str, Any]:
+        """Weights of few bits in few bits, tried by reading them again."""
+        levels = getattr(self.model, "levels", None)
+        if levels is None:
+            raise BadInput(f"{self.model.name} has no weights of few bits to pack; train one by --student ternary:SPEC")
+        if hf.is_hf(self.model.module):
+            hf.save(self.model, self.folder)
+        file = self.folder / "model.safetensors"
+        before = sum(p.numel() * p.element_size() for p in self.model.module.parameters())
+        write_packed(self.model.module, levels, file)
+        about = {"spec": self.model.spec, "levels": levels, "packages": ["tutelage"], "bytes_before": before}
+        write_text_atomically(self.folder / "model.json", json.dumps({**about, "exported": "packed", "classes": self.classes}))
+        again = models.model_from(str(self.folder), "model", data=self.data, seed=0)
+        batch = self.batches[1]
+        with again.mode(training=False):
+            found, expected = (m.observe(batch, {"logits"})["logits"].double() for m in (again, self.model))
+        if found.shape != expected.shape or not torch.allclose(found, expected, rtol=1e-3, atol=1e-3):
+            raise BadInput(f"the packed weights of {self.model.name}, read again, do not say what the model says")
+        return about | {"difference": float((found - expected).abs().max())}
 
     def _hf(self, to: Format) -> dict[str, Any]:
         hf.save(self.model, self.folder)
@@ -252,6 +275,8 @@ class _Writer:
 def _use(about: Mapping[str, Any], kind: str | None) -> str:
     """Code that shows how to use what was exported."""
     seen = about["preprocessing"] or {}
+    if about["exported"] == "packed":
+        return card.PACKED
     if about["exported"] == "onnx":
         if seen.get("kind") == "tokens":
             return card.TOKENS.format(file="model.onnx", length=seen["max_length"])
