@@ -171,14 +171,15 @@ def test_a_dry_run_builds_no_model_and_reads_no_weights(name, monkeypatch):
     assert result.model is None
     steps = [row.steps for row in result.rows if row.plan == "student" and row.steps]  # an action has none
     assert len(steps) >= len([each for each in short(name).values() if isinstance(each, Fit)])
-    assert set(steps) == {7}
+    # its two stages share the updates of one fit
+    assert steps == [3, 4] if name == "teacher-intervention" else set(steps) == {7}
     # what it takes to write, or to attack, is not guessed
     unknown = {"gkd": ["student"], "pgd-at": ["student"], "mtard": ["teacher-2", "student"]}.get(name, [])
     assert [row.plan for row in result.rows if row.steps and row.seconds is None] == unknown
     assert all(row.seconds > 0 for row in result.rows if row.seconds is not None)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", sorted(set(NAMES) - {"teacher-intervention"}))  # which has one of its own
 def test_the_baseline_gets_the_same_number_of_updates_and_the_same_first_weights(name, tmp_path):
     """Otherwise the gain would partly be that of longer training."""
     from tutelage.jobs.distill import baseline_of

@@ -46,6 +46,7 @@ def train(plan: Plan, run: Run) -> None:
     """
     saver = Saver(run, plan)
     finished = [i for i in range(len(plan.parts)) if saver.finished(i)]
+    run.accelerator.wait_for_everyone()  # nobody finishes anything before all have looked, or they would not do the same
     rehearse(run, plan, leave_out=[*finished, len(finished)])  # the next one is about to open
     with contextlib.ExitStack() as stack:
         stack.enter_context(run.listening())
@@ -53,7 +54,7 @@ def train(plan: Plan, run: Run) -> None:
             run.track = stack.enter_context(tracking(run.accelerator, {"": plan}, {"seed": run.seed, **run.identity})).of("")
             stack.callback(setattr, run, "track", None)
         for index, stage in enumerate(plan.parts):
-            if saver.finished(index):
+            if index in finished:
                 saver.take_finished(index)
                 continue
             if isinstance(stage, Action):

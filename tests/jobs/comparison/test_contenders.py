@@ -60,6 +60,7 @@ def test_all_that_are_listed_take_part_where_all_is_there():
     names, reasons = who(None)
     assert names == ALL
     language = dict.fromkeys(LANGUAGE, "it is meant for language models; name it to compare it on these data")
+    assert "attention" in reasons.pop("teacher-intervention")
     assert reasons == language | dict.fromkeys(ROBUST, "it is meant for accuracy under attack; name it to compare it") | dict.fromkeys(
         GENERAL, "it is for no task and trains no head; name it to compare it"
     )
@@ -73,7 +74,7 @@ def test_without_a_teacher_those_that_need_one_are_left_out_with_the_reason():
     """A comparison of what can be had is better than none."""
     names, reasons = who(None, {"student": "cnn:width=2"})
     assert names == ["alone", "ps-kd"]
-    assert set(reasons) == {"born-again", "fitnets", "hinton-kd", *LANGUAGE, *ROBUST, *GENERAL}
+    assert set(reasons) == {"born-again", "fitnets", "hinton-kd", *LANGUAGE, *ROBUST, *GENERAL, "teacher-intervention"}
     assert "needs a teacher" in reasons["hinton-kd"]
 
 
