@@ -85,6 +85,12 @@ mask = texts["attention_mask"].unsqueeze(-1)
 embeddings = (states * mask).sum(1) / mask.sum(1)
 ```"""
 
+PACKED = """Weights of few bits are packed: `NAME.codes` holds them as whole numbers, several in a byte, `NAME.scale` what they are
+multiplied by. tutelage reads the folder wherever it takes a model:
+
+```console
+$ tutelage evaluate FOLDER --data DATA
+```"""
 WEIGHTS = """The net was given as an object of Python, so this folder cannot say how it is built. Build it, then:
 
 ```python
