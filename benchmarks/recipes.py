@@ -23,7 +23,7 @@ from tutelage.data import Data
 from tutelage.data.stdlib_bytes import CLASSES
 from tutelage.recipes import listing, load, roles
 from tutelage.state import Stateful
-from tutelage.students import gpt, vit
+from tutelage.students import gpt, unet, vit
 from tutelage.training import Action
 
 TITLE = "recipes"
@@ -36,14 +36,21 @@ NOTE = (
     "take besides), counted by torch's profiler. Recipes in which a model writes are held against hinton-kd on text: 128 samples of 64 "
     "bytes, small transformers (width 32 to 16) that keep nothing of what they computed before; what is written before the training "
     "counts in the whole training. Recipes that look into attention are held against hinton-kd on a pair of small vision transformers "
-    "(width 32 to 16, 16 patches) and the same images."
+    "(width 32 to 16, 16 patches; *twins*: 32 to 32) and the same images. Recipes of what draws images are held against ddpm, the plain "
+    "training of the same denoiser (U-Net, width 8)."
 )
 
 PLAIN = "hinton-kd"
 WRITING = ("gkd", "seqkd")
+"""Recipes in which a model writes, and which therefore study text."""
 ATTENDING = ("minilmv2",)
 """Recipes that look into attention."""
-"""Recipes in which a model writes, and which therefore study text."""
+TWINS = ("teacher-intervention",)
+"""Recipes that look into attention, and whose student has the teacher's shape."""
+DRAWING = ("ddpm", "dmd", "disback", "progressive-distillation", "consistency-distillation")
+"""Recipes of what draws images."""
+DENOISER = "ddpm"
+"""What those are held against."""
 SAMPLES = 512
 TEXTS, LENGTH = 128, 64
 """Samples of text, and tokens of each."""
@@ -85,12 +92,30 @@ def attention_bench() -> tuple[Data, Callable[[], nn.Module], Callable[[], nn.Mo
     return bench()[0], lambda: vit(width=32, **sizes), lambda: vit(width=16, **sizes)
 
 
-BENCHES = {"images": bench, "text": text_bench, "attention": attention_bench}
+def twins_bench() -> tuple[Data, Callable[[], nn.Module], Callable[[], nn.Module]]:
+    """The same with a student as large as the teacher."""
+    data, teacher, _ = attention_bench()
+    return data, teacher, teacher
+
+
+def drawing_bench() -> tuple[Data, Callable[[], nn.Module], Callable[[], nn.Module]]:
+    """The same images for denoisers, small ones that say the velocity, as halving wants it."""
+    sizes: dict[str, Any] = {"channels": 1, "size": 16, "width": 8, "levels": 1, "predicts": "v"}
+    return bench()[0], lambda: unet(**sizes), lambda: unet(**sizes)
+
+
+BENCHES = {"images": bench, "text": text_bench, "attention": attention_bench, "twins": twins_bench, "drawing": drawing_bench}
 
 
 def bench_of(name: str) -> str:
     """The bench that a recipe is measured on."""
-    return "text" if name in WRITING else "attention" if name in ATTENDING else "images"
+    special = {"text": WRITING, "attention": ATTENDING, "twins": TWINS, "drawing": DRAWING}
+    return next((on for on, names in special.items() if name in names), "images")
+
+
+def plain_of(on: str) -> str:
+    """The recipe that others are held against on a bench."""
+    return DENOISER if on == "drawing" else PLAIN
 
 
 def plan_of(name: str, on: str | None = None) -> Plan:
@@ -185,10 +210,22 @@ def note() -> str:
     return NOTE
 
 
-def rows(rounds: int = ROUNDS, steps: int = STEPS, warm: int = WARM) -> list[Row]:
-    """Three rows of each recipe: an update, a whole training, and memory."""
-    names = [each.name for each in listing()]
-    benches = [(name, bench_of(name)) for name in names] + [(PLAIN, on) for on in BENCHES if on != bench_of(PLAIN)]
+def named() -> list[str]:
+    """All recipes but those that others are held against."""
+    return [each.name for each in listing() if each.name not in (PLAIN, DENOISER)]
+
+
+def rows(names: Sequence[str] = (), rounds: int = ROUNDS, steps: int = STEPS, warm: int = WARM) -> list[Row]:
+    """Three rows of each recipe: an update, a whole training, and memory.
+
+    Args:
+        names: of recipes; none: all.
+        rounds: blocks of each recipe that count.
+        steps: updates of a stage that count.
+        warm: updates of a stage before those.
+    """
+    asked = [(name, bench_of(name)) for name in names or named()]
+    benches = asked + [(plain_of(on), on) for on in dict.fromkeys(on for _, on in asked)]
     taken: dict[tuple[str, str], list[tuple[list[float], float]]] = {each: [] for each in benches}
     for number in range(1 + rounds):  # the first round does not count
         first = number % len(benches)
@@ -201,17 +238,16 @@ def rows(rounds: int = ROUNDS, steps: int = STEPS, warm: int = WARM) -> list[Row
     means = {each: [whole(seconds, counts[each]) / sum(counts[each]) for seconds, _ in taken[each]] for each in benches}
     bytes_of = {each: memory(*each) for each in benches}
     made: list[Row] = []
-    for name, on in benches:
-        if name == PLAIN:
-            continue
-        each, plain = (name, on), (PLAIN, on)
+    for name, on in asked:
+        against = plain_of(on)
+        each, plain = (name, on), (against, on)
         own, others = sum(counts[each]), sum(counts[plain])
         where = name if on == "images" else f"{name} on {on}"
         also = {"recipe": name, "updates": own, "reference_updates": others}
         whole_of = f"a whole training, {where} ({own} updates to {others})"
-        made.append({**compared(f"an update, {where}", PLAIN, means[plain], means[each], each=1), **also, "of": "update"})
-        made.append({**compared(whole_of, PLAIN, totals[plain], totals[each], each=1), **also, "of": "training"})
-        made.append({**in_bytes(f"peak memory, {where}", PLAIN, bytes_of[plain], bytes_of[each]), **also, "of": "memory"})
+        made.append({**compared(f"an update, {where}", against, means[plain], means[each], each=1), **also, "of": "update"})
+        made.append({**compared(whole_of, against, totals[plain], totals[each], each=1), **also, "of": "training"})
+        made.append({**in_bytes(f"peak memory, {where}", against, bytes_of[plain], bytes_of[each]), **also, "of": "memory"})
     return made
 
 

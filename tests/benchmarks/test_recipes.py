@@ -14,14 +14,14 @@ from tutelage.recipes import listing
 
 ROOT = Path(__file__).parents[2]
 NAMES = [each.name for each in listing()]
-OTHERS = [name for name in NAMES if name != recipes.PLAIN]
+OTHERS = recipes.named()
 
 
 def test_every_recipe_is_in_the_committed_results():
     """The gallery says of each what it costs; a new recipe is measured before it is merged."""
     rows = json.loads((ROOT / "benchmarks" / "results" / "recipes.json").read_text())["rows"]
     for kind in ("update", "training", "memory"):
-        assert [row["recipe"] for row in rows if row["of"] == kind] == OTHERS, f"python benchmarks recipes ({kind})"
+        assert sorted(row["recipe"] for row in rows if row["of"] == kind) == OTHERS, f"python benchmarks recipes ({kind})"
     for row in rows:
         assert row["updates"] == sum(recipes.updates(row["recipe"])), f"{row['recipe']} has other defaults now: python benchmarks recipes"
 
@@ -58,6 +58,31 @@ def test_a_whole_training_is_all_updates_of_all_stages(monkeypatch):
     own = recipes.updates("seqkd")[0]
     assert rows["seqkd", "training"]["ratio"]["median"] == pytest.approx((2 * own + 12) / (2 * count), abs=1e-4)
     assert (rows["fitnets", "training"]["updates"], rows["fitnets", "training"]["reference_updates"]) == (320, 240)
+
+
+def test_some_recipes_can_be_measured_alone(tmp_path, monkeypatch):
+    """What a new recipe costs needs no hour for all others; but one table speaks of one machine."""
+    main = load_main()
+    here = {key: 1 for key in main.ALIKE}
+    file = tmp_path / "recipes.json"
+    row = {"recipe": "fitnets", "of": "update"}
+    file.write_text(json.dumps({"surroundings": here, "rows": [row, {"recipe": "ps-kd", "of": "update"}]}))
+    monkeypatch.setattr(recipes, "rows", lambda names: [{"recipe": name, "of": "update", "new": True} for name in names])
+    found = main.some(recipes, file, ["ps-kd"], here)
+    assert found == [row, {"recipe": "ps-kd", "of": "update", "new": True}]
+    with pytest.raises(SystemExit, match="no part 'ps'"):
+        main.some(recipes, file, ["ps"], here)
+    with pytest.raises(SystemExit, match="another torch"):
+        main.some(recipes, file, ["ps-kd"], here | {"torch": "1"})
+
+
+def load_main():
+    import importlib.util
+
+    spec = importlib.util.spec_from_file_location("benchmarks_main", ROOT / "benchmarks" / "__main__.py")
+    made = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(made)
+    return made
 
 
 def test_an_action_is_timed_apart_from_updates():
