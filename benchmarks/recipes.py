@@ -36,14 +36,16 @@ NOTE = (
     "take besides), counted by torch's profiler. Recipes in which a model writes are held against hinton-kd on text: 128 samples of 64 "
     "bytes, small transformers (width 32 to 16) that keep nothing of what they computed before; what is written before the training "
     "counts in the whole training. Recipes that look into attention are held against hinton-kd on a pair of small vision transformers "
-    "(width 32 to 16, 16 patches) and the same images."
+    "(width 32 to 16, 16 patches; *twins*: 32 to 32) and the same images."
 )
 
 PLAIN = "hinton-kd"
 WRITING = ("gkd", "seqkd")
+"""Recipes in which a model writes, and which therefore study text."""
 ATTENDING = ("minilmv2",)
 """Recipes that look into attention."""
-"""Recipes in which a model writes, and which therefore study text."""
+TWINS = ("teacher-intervention",)
+"""Recipes that look into attention, and whose student has the teacher's shape."""
 SAMPLES = 512
 TEXTS, LENGTH = 128, 64
 """Samples of text, and tokens of each."""
@@ -85,12 +87,19 @@ def attention_bench() -> tuple[Data, Callable[[], nn.Module], Callable[[], nn.Mo
     return bench()[0], lambda: vit(width=32, **sizes), lambda: vit(width=16, **sizes)
 
 
-BENCHES = {"images": bench, "text": text_bench, "attention": attention_bench}
+def twins_bench() -> tuple[Data, Callable[[], nn.Module], Callable[[], nn.Module]]:
+    """The same with a student as large as the teacher."""
+    data, teacher, _ = attention_bench()
+    return data, teacher, teacher
+
+
+BENCHES = {"images": bench, "text": text_bench, "attention": attention_bench, "twins": twins_bench}
 
 
 def bench_of(name: str) -> str:
     """The bench that a recipe is measured on."""
-    return "text" if name in WRITING else "attention" if name in ATTENDING else "images"
+    found = (on for on, names in (("text", WRITING), ("attention", ATTENDING), ("twins", TWINS)) if name in names)
+    return next(found, "images")
 
 
 def plan_of(name: str, on: str | None = None) -> Plan:
