@@ -10,6 +10,9 @@ from typing import Any
 FILE = Path(__file__).parent.parent / "benchmarks" / "results" / "recipes.json"
 PLAIN = "hinton-kd"
 """The recipe that the others are compared with."""
+DENOISER = "ddpm"
+"""The recipe that those are compared with whose models draw images."""
+REFERENCES = {PLAIN: "plain KD", DENOISER: "training a denoiser"}
 
 Row = Mapping[str, Any]
 
@@ -22,10 +25,13 @@ def measured(name: str, file: Path = FILE) -> dict[str, Row]:
 
 def brief(name: str, file: Path = FILE) -> str:
     """What a whole training costs, in a few words."""
-    if name == PLAIN:
-        return "plain KD, whose cost is 1"
+    if name in REFERENCES:
+        return f"{REFERENCES[name]}, whose cost is 1"
     rows = measured(name, file)
-    return f"costs {rows['training']['ratio']['median']:.2f} times plain KD" if rows else "cost not yet measured"
+    if not rows:
+        return "cost not yet measured"
+    whole = rows["training"]
+    return f"costs {whole['ratio']['median']:.2f} times {REFERENCES[whole['against']]}"
 
 
 def sentence(name: str, file: Path = FILE) -> str:
@@ -33,13 +39,16 @@ def sentence(name: str, file: Path = FILE) -> str:
     table = "[measured](../benchmarks.md)"
     if name == PLAIN:
         return f"1, by definition: it is the plain distillation that the other methods are {table} against."
+    if name == DENOISER:
+        return f"1, by definition: it is the plain training of a denoiser that methods of generators are {table} against."
     rows = measured(name, file)
     if not rows:
         return "Not yet measured."
     whole = rows["training"]
+    plain = whole["against"]
     counts = f"{whole['updates'] / whole['reference_updates']:.3g} times the updates" if _more(whole) else "as many updates"
     return (
-        f"An update takes {_spread(rows['update'])} times the time of one of [{PLAIN}]({PLAIN}.md), a whole training at the default knobs, "
+        f"An update takes {_spread(rows['update'])} times the time of one of [{plain}]({plain}.md), a whole training at the default knobs, "
         f"with {counts}, {_spread(whole)} times; the peak of its memory is {rows['memory']['ratio']['median']:.2f} times as high. "
         f"Medians and quartiles as {table} on one small pair; another pair has other ratios."
     )

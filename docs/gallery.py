@@ -53,7 +53,7 @@ def page(name: str, function: Callable[..., Any], results: Mapping[str, Result])
     facts |= {"Labels": "needed" if known.needs_labels else "not always needed", "Data": f"{data(function)}. {said['Data']}".strip()}
     facts |= {
         "Cost": said["Cost"],
-        "Over plain KD": costs.sentence(name),
+        "Measured": costs.sentence(name),
         "Our verdict": found.verdict(name, known.paper is not None, results),
     }
     parts.append("\n".join(f":{title}: {text if title == 'Alias' else _begun(text)}" for title, text in facts.items() if text))
