@@ -23,7 +23,7 @@ from tutelage.data import Data
 from tutelage.data.stdlib_bytes import CLASSES
 from tutelage.recipes import listing, load, roles
 from tutelage.state import Stateful
-from tutelage.students import gpt
+from tutelage.students import gpt, vit
 from tutelage.training import Action
 
 TITLE = "recipes"
@@ -35,11 +35,14 @@ NOTE = (
     "bytes of tensors that live at once (models, gradients, optimizer, activations; not the samples, nor what libraries and the allocator "
     "take besides), counted by torch's profiler. Recipes in which a model writes are held against hinton-kd on text: 128 samples of 64 "
     "bytes, small transformers (width 32 to 16) that keep nothing of what they computed before; what is written before the training "
-    "counts in the whole training."
+    "counts in the whole training. Recipes that look into attention are held against hinton-kd on a pair of small vision transformers "
+    "(width 32 to 16, 16 patches) and the same images."
 )
 
 PLAIN = "hinton-kd"
 WRITING = ("gkd", "seqkd")
+ATTENDING = ("minilmv2",)
+"""Recipes that look into attention."""
 """Recipes in which a model writes, and which therefore study text."""
 SAMPLES = 512
 TEXTS, LENGTH = 128, 64
@@ -76,17 +79,31 @@ def text_bench() -> tuple[Data, Callable[[], nn.Module], Callable[[], nn.Module]
     return Data(Table(columns, "train"), classes=CLASSES), lambda: gpt(width=32, **sizes), lambda: gpt(width=16, **sizes)
 
 
-def plan_of(name: str, text: bool | None = None) -> Plan:
+def attention_bench() -> tuple[Data, Callable[[], nn.Module], Callable[[], nn.Module]]:
+    """The samples of `bench`, and transformers to look at them."""
+    sizes: dict[str, Any] = {"classes": 10, "channels": 1, "size": 16, "depth": 2, "heads": 4}
+    return bench()[0], lambda: vit(width=32, **sizes), lambda: vit(width=16, **sizes)
+
+
+BENCHES = {"images": bench, "text": text_bench, "attention": attention_bench}
+
+
+def bench_of(name: str) -> str:
+    """The bench that a recipe is measured on."""
+    return "text" if name in WRITING else "attention" if name in ATTENDING else "images"
+
+
+def plan_of(name: str, on: str | None = None) -> Plan:
     """A recipe's plan at its default knobs; its models are built when the training begins.
 
     Args:
         name: of the recipe.
-        text: whether it studies text; None: where a model writes.
+        on: the bench; None: its own.
 
     Raises:
         ValueError: the recipe has a role that this bench cannot fill.
     """
-    data, teacher, student = text_bench() if (name in WRITING if text is None else text) else bench()
+    data, teacher, student = BENCHES[on or bench_of(name)]()
     filled: dict[str, Any] = {"student": Model(student, name="student"), "data": data}
     filled |= {role: Frozen(Model(teacher, name=role, seed=seed)) for seed, role in enumerate(("teacher", "clean", "robust"), 1)}
     function = load(name)
@@ -112,9 +129,9 @@ def train(plan: Plan) -> None:
     tutelage.train(plan, Run(options=RunOptions(quiet=True)))
 
 
-def block(name: str, steps: int = STEPS, warm: int = WARM, text: bool | None = None) -> tuple[list[float], float]:
+def block(name: str, steps: int = STEPS, warm: int = WARM, on: str | None = None) -> tuple[list[float], float]:
     """Seconds of an update in each stage of a short training, and of all its actions."""
-    plan, watches = shortened(plan_of(name, text), warm + steps)
+    plan, watches = shortened(plan_of(name, on), warm + steps)
     acting = [_timed(part) for part in plan.parts if isinstance(part, Action)]
     train(plan)
     return [(watch.marks[-1] - watch.marks[warm - 1]) / steps for watch in watches.values()], sum(map(sum, acting))
@@ -135,9 +152,9 @@ def _timed(action: Action) -> list[float]:
     return seconds
 
 
-def updates(name: str, text: bool | None = None) -> list[int]:
+def updates(name: str, on: str | None = None) -> list[int]:
     """Updates of each stage at the default knobs."""
-    return [stage.updates() for stage in plan_of(name, text).stages]
+    return [stage.updates() for stage in plan_of(name, on).stages]
 
 
 def whole(seconds: Sequence[float], steps: Sequence[int], acting: float = 0.0) -> float:
@@ -157,9 +174,9 @@ def peak(work: Callable[[], object]) -> int:
     return most
 
 
-def memory(name: str, text: bool | None = None) -> int:
+def memory(name: str, on: str | None = None) -> int:
     """Peak bytes of a training by a recipe."""
-    plan, _ = shortened(plan_of(name, text), PROFILED)
+    plan, _ = shortened(plan_of(name, on), PROFILED)
     return peak(lambda: train(plan))
 
 
@@ -171,25 +188,25 @@ def note() -> str:
 def rows(rounds: int = ROUNDS, steps: int = STEPS, warm: int = WARM) -> list[Row]:
     """Three rows of each recipe: an update, a whole training, and memory."""
     names = [each.name for each in listing()]
-    benches = [(name, name in WRITING) for name in names] + [(PLAIN, True)]
-    taken: dict[tuple[str, bool], list[tuple[list[float], float]]] = {each: [] for each in benches}
+    benches = [(name, bench_of(name)) for name in names] + [(PLAIN, on) for on in BENCHES if on != bench_of(PLAIN)]
+    taken: dict[tuple[str, str], list[tuple[list[float], float]]] = {each: [] for each in benches}
     for number in range(1 + rounds):  # the first round does not count
         first = number % len(benches)
-        for name, text in benches[first:] + benches[:first]:
-            seconds = block(name, steps, warm, text)
+        for name, on in benches[first:] + benches[:first]:
+            seconds = block(name, steps, warm, on)
             if number:
-                taken[name, text].append(seconds)
+                taken[name, on].append(seconds)
     counts = {each: updates(*each) for each in benches}
     totals = {each: [whole(seconds, counts[each], acting) for seconds, acting in taken[each]] for each in benches}
     means = {each: [whole(seconds, counts[each]) / sum(counts[each]) for seconds, _ in taken[each]] for each in benches}
     bytes_of = {each: memory(*each) for each in benches}
     made: list[Row] = []
-    for name, text in benches:
+    for name, on in benches:
         if name == PLAIN:
             continue
-        each, plain = (name, text), (PLAIN, text)
+        each, plain = (name, on), (PLAIN, on)
         own, others = sum(counts[each]), sum(counts[plain])
-        where = f"{name} on text" if text else name
+        where = name if on == "images" else f"{name} on {on}"
         also = {"recipe": name, "updates": own, "reference_updates": others}
         whole_of = f"a whole training, {where} ({own} updates to {others})"
         made.append({**compared(f"an update, {where}", PLAIN, means[plain], means[each], each=1), **also, "of": "update"})

@@ -44,6 +44,8 @@ def make(folder: Path) -> None:
     causal_folder(folder / "other-llm", tokenizer=letters(merges=[("a", "b")]), vocabulary=272)
     chats = [{"messages": [{"role": "user", "content": f"{i}?"}, {"role": "assistant", "content": f"{i + 1}."}]} for i in range(40)]
     (folder / "chats.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in chats))
+    questions = [{"question": line.partition(",")[0], "answer": " ".join(draw.choices(words, k=3))} for line in mails(30)]
+    (folder / "questions.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in questions))
     articles = [{"text": " ".join(draw.choices(words, k=3 + i % 9))} for i in range(60)]
     (folder / "articles.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in articles))
     (folder / "mine.yml").write_text("teacher: net.py:big\n")

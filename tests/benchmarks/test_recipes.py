@@ -38,12 +38,12 @@ def test_a_block_times_every_stage_and_counts_no_more(name):
 def test_a_whole_training_is_all_updates_of_all_stages(monkeypatch):
     """Born-again trains three students where hinton-kd trains one; a stage is weighted by its updates, not counted as one of two."""
 
-    def block(name, steps, warm, text):
-        each = [1.0, 3.0] if name == "fitnets" else [2.0] * len(recipes.updates(name, text))
+    def block(name, steps, warm, on):
+        each = [1.0, 3.0] if name == "fitnets" else [2.0] * len(recipes.updates(name, on))
         return each, 12.0 if name == "seqkd" else 0.0
 
     monkeypatch.setattr(recipes, "block", block)
-    monkeypatch.setattr(recipes, "memory", lambda name, text: 300 if name == "fitnets" else 200)
+    monkeypatch.setattr(recipes, "memory", lambda name, on: 300 if name == "fitnets" else 200)
     rows = {(row["recipe"], row["of"]): row for row in recipes.rows(rounds=2)}
     assert len(rows) == 3 * len(OTHERS)
     assert rows["born-again", "update"]["ratio"]["median"] == 1.0
@@ -52,7 +52,7 @@ def test_a_whole_training_is_all_updates_of_all_stages(monkeypatch):
     assert rows["fitnets", "training"]["ratio"]["median"] == pytest.approx((10 * 1 + 30 * 3) / 30 / 2, abs=1e-4)
     assert rows["fitnets", "memory"]["ratio"]["median"] == 1.5
     # what is written once counts in the whole, not in an update; and text is held against text
-    count = recipes.updates("hinton-kd", True)[0]
+    count = recipes.updates("hinton-kd", "text")[0]
     assert rows["seqkd", "update"]["ratio"]["median"] == 1.0
     assert rows["seqkd", "training"]["reference_updates"] == count
     own = recipes.updates("seqkd")[0]

@@ -48,7 +48,7 @@ def test_it_says_what_was_written_and_tried(run, capsys):
         ([], "model"),
         (["runs/none"], "'runs/none' does not exist"),
         (["cnn:width=2"], "lies in no run; give --data"),
-        (["runs/first", "--to", "onx"], "'onx': expected one of safetensors, hf, onnx; nearest: 'onnx'"),
+        (["runs/first", "--to", "onx"], "'onx': expected one of safetensors, hf, onnx, packed; nearest: 'onnx'"),
         (["runs/first", "--data.label", "x"], "--data.label is an option of --data"),
         (["runs/first", "--witch", "teacher"], "--witch is not known; nearest: 'which'"),
         (["runs/first/model", "--int8"], "--int8 is for --to onnx"),

@@ -111,7 +111,9 @@ def test_the_answer_says_what_was_measured_on_what(done):
     assert found == done.found
     assert (found["format"], found["data"], found["split"], found["metric"]) == (1, "digits", "test", "accuracy")
     assert found["chosen_on"]["split"] == "validation"
-    assert {each["recipe"] for each in found["left_out"]} == {"gkd", "lm-kd", "mtard", "pgd-at", "seqkd", "taid"}
+    assert {each["recipe"] for each in found["left_out"]} == {
+        *("gkd", "lm-kd", "minilmv2", "mtard", "pgd-at", "seqkd", "taid", "teacher-intervention")
+    }
     assert len(found["classes"]) == 10
     assert found["teacher"]["model"].startswith("mlp:")
     assert found["teacher"]["test"]["accuracy"] == json.loads((done.folder / "teacher" / "report.json").read_text())["student"]["accuracy"]
@@ -393,11 +395,13 @@ def test_a_dry_run_writes_nothing_and_builds_no_model(tmp_path, monkeypatch):
         "gkd",
         "hinton-kd",
         "lm-kd",
+        "minilmv2",
         "mtard",
         "pgd-at",
         "progressive-distillation",
         "seqkd",
         "taid",
+        "teacher-intervention",
     }
 
 

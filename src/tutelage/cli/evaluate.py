@@ -156,6 +156,12 @@ def _rows(found: Evaluation) -> list[tuple[str, list[str]]]:
         ("nll", "nats a sample", "{:.3f}".format, ""),
         ("ece", "calibration error", "{:.3f}".format, ""),
         ("agreement", teacher, share, " %"),
+        ("probe_accuracy", "linear probe", share, " %"),
+        ("score_correlation", "follows the scores", "{:.3f}".format, ""),
+        ("mrr", "reciprocal rank", "{:.3f}".format, ""),
+        ("recall_at_10", "pair among 10", share, " %"),
+        ("similarity", "similarities as the teacher's", "{:.3f}".format, ""),
+        ("neighbours", "neighbours as the teacher's", share, " %"),
     )
     if found.tokens is not None:
         measured = (

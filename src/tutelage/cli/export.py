@@ -14,6 +14,7 @@ examples:
   tutelage export runs/first
   tutelage export runs/first --to onnx --int8 --out student
   tutelage export runs/first --which teacher --to onnx
+  tutelage export runs/ternary --to packed
   tutelage export net.py:small:weights=small.pt --to onnx --data folder:photos
 """
 
@@ -32,7 +33,8 @@ def run(words: Sequence[str]) -> int:
         type=str,
         default="safetensors",
         metavar="FORMAT",
-        help="safetensors (weights, and model.py that builds the net), hf (a Hugging Face folder), or onnx",
+        help="safetensors (weights, and model.py that builds the net), hf (a Hugging Face folder), onnx, or packed (weights of few "
+        "bits, for tutelage)",
     )
     parser.add_argument(
         "--which", type=str, default="student", metavar="NAME", help="of a run: student, teacher, baseline, or another model that it kept"
@@ -65,7 +67,11 @@ def run(words: Sequence[str]) -> int:
     files = ", ".join(f"{name} ({size:,} bytes)" for name, size in about["files"].items())
     lines = [f"Exported {about['name']} to {made.folder}: {files}"]
     if about.get("difference") is not None:
-        places = {"onnx": "logit under onnxruntime", "hf": "probability of the folder, read again,"}
+        places = {
+            "onnx": "logit under onnxruntime",
+            "hf": "probability of the folder, read again,",
+            "packed": "logit of the folder, read again,",
+        }
         kind = places.get(about["exported"], "probability in a process without tutelage")
         lines.append(f"Tried on real samples: no {kind} is further than {about['difference']:.1e} from the model's.")
     if about.get("int8"):
@@ -73,6 +79,8 @@ def run(words: Sequence[str]) -> int:
         same = f"{lost['agreement']:.2%} of {lost['samples']:,} {lost['split']} samples alike"
         points = f", accuracy {lost['difference'] * 100:+.2f} points" if "difference" in lost else ""
         lines.append(f"In 8 bits: {lost['bytes']:,} bytes instead of {lost['bytes_before']:,}, {same}{points}.")
+    if about["exported"] == "packed":
+        lines.append(f"In few bits: {about['files']['model.safetensors']:,} bytes of weights instead of {about['bytes_before']:,}.")
     for line in lines:
         out.print(printable(line), highlight=False, markup=False, soft_wrap=True)
     return 0

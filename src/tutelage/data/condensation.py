@@ -41,7 +41,7 @@ class SyntheticSet(nn.Module):
         name: of the inputs' column.
 
     Attributes:
-        x: the samples, (N, *shape); zeros until `start` says where they begin.
+        x: the samples, `(N, *shape)`; zeros until `start` says where they begin.
         lr: the learning rate, a scalar; trained like the samples.
         y: the labels, (N,).
 
@@ -62,7 +62,7 @@ class SyntheticSet(nn.Module):
 
     @torch.no_grad()
     def start(self, x: Tensor) -> None:
-        """Begin with these samples, (N, *shape).
+        """Begin with these samples, `(N, *shape)`.
 
         Raises:
             BadInput: other shapes than those of the set.

@@ -39,7 +39,7 @@ def landing(schedule: NoiseSchedule, x_t: Tensor, t_B: Tensor, x_u: Tensor, u_B:
 def halving(student: Denoiser, teacher: Denoiser, steps: int, *, images: Images = studied) -> LossFunction:
     """The loss of a student whose sampler takes `steps` steps, by a teacher whose sampler takes twice as many.
 
-    w(t) |x0(x_t) - x|^2, mean over an image's numbers; x is the image whose one step lands where two steps of the teacher land, and
+    `w(t) |x0(x_t) - x|^2`, mean over an image's numbers; x is the image whose one step lands where two steps of the teacher land, and
     w(t) = max(1, a_t^2 / s_t^2).
 
     Args:

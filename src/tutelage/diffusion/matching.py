@@ -27,7 +27,7 @@ Made: TypeAlias = "Callable[[Step], tuple[Tensor, Tensor | None]]"
 def score_gap(x: Tensor, fake_x0: Tensor, real_x0: Tensor, weight: Weight = "dmd", snr: Tensor | float = 1.0) -> Tensor:
     """The direction in which a generated image should not go, (B, ...): what the fake denoiser says less what the real one says.
 
-    dmd: (fake - real) / mean |x - real|, the mean over an image's numbers. diff-instruct: (fake - real) times the signal-to-noise ratio
+    dmd: `(fake - real) / mean |x - real|`, the mean over an image's numbers. diff-instruct: (fake - real) times the signal-to-noise ratio
     a^2 / s^2, which is the gap of scores times s a.
 
     Args:

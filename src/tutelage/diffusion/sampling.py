@@ -33,7 +33,7 @@ class Denoises(Protocol):
 def noise_of(
     seeds: Sequence[int], shape: Sequence[int], purpose: str = "noise", number: int = 0, dtype: torch.dtype = torch.float32
 ) -> Tensor:
-    """Standard normal noise (B, *shape), a function of each image's seed, the purpose and the number alone."""
+    """Standard normal noise `(B, *shape)`, a function of each image's seed, the purpose and the number alone."""
     rows = [torch.randn(tuple(shape), generator=generator(purpose, seed, number), dtype=dtype) for seed in seeds]
     return torch.stack(rows) if rows else torch.empty(0, *shape, dtype=dtype)
 

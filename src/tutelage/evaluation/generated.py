@@ -22,7 +22,7 @@ NEIGHBOURS = 3
 def frechet_distance(real_RF: Tensor, generated_GF: Tensor) -> float:
     """The Frechet distance of the Gaussians that have the samples' means and covariances.
 
-    |m_r - m_g|^2 + tr(C_r + C_g - 2 (C_r C_g)^(1/2)), in float64.
+    `|m_r - m_g|^2 + tr(C_r + C_g - 2 (C_r C_g)^(1/2))`, in float64.
 
     Args:
         real_RF: features of real images.

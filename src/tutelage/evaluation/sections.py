@@ -25,7 +25,8 @@ def cost(report: Mapping[str, Any], looks: Mapping[str, Look]) -> list[Picture]:
     if lower:
         key, quality = "nll", "nats a token"
     else:
-        key, quality = ("accuracy", "accuracy, %") if "accuracy" in report["student"] else ("agreement", "agreement with the teacher, %")
+        choices = (("accuracy", "accuracy, %"), ("probe_accuracy", "accuracy under a linear probe, %"))
+        key, quality = next((c for c in choices if c[0] in report["student"]), ("agreement", "agreement with the teacher, %"))
     costs = (
         ("parameters", "parameters", lambda n: n.get("parameters")),
         ("operations", "operations a sample", lambda n: n.get("flops")),

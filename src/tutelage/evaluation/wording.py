@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from tutelage.evaluation import encoder_wording as encoders
 from tutelage.evaluation import generator_wording as images
 from tutelage.evaluation import language_wording as words
 
@@ -22,6 +23,7 @@ FIGURES = (
     ("nll", "nats a sample", "{:.3f}"),
     ("ece", "calibration error", "{:.3f}"),
     ("agreement", "agrees with teacher", "{:.2%}"),
+    *encoders.FIGURES,
     ("parameters", "parameters", "{:,}"),
     ("bytes", "bytes", "{:,}"),
 )
@@ -50,6 +52,8 @@ def headline(report: Mapping[str, Any]) -> str:
     judged = f"of {report['samples']:,} {report['split']} samples"
     if words.of_language(report):
         said = words.kept(student, teacher or None, who, report)
+    elif encoders.of_encoders(report):
+        said = encoders.kept(student, teacher, who, report)
     elif "accuracy" in student and "accuracy" in teacher:
         said = _kept(student["accuracy"], teacher["accuracy"], who)
     elif "agreement" in student and name:
@@ -106,6 +110,8 @@ def gain(report: Mapping[str, Any]) -> str:
 
 
 def _why_not_alone(report: Mapping[str, Any]) -> str:
+    if encoders.of_encoders(report):
+        return "an encoder without a head has no task that it could be trained on alone"
     if "alone" in report["models"]:
         return f"there are no labels among the {report['split']} samples to compare the two by"
     if report["splits"]["train"]["counts"] is None and not words.of_language(report):

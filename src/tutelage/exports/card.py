@@ -66,6 +66,31 @@ from transformers import pipeline
 print(pipeline("text-classification", model=".")(["a text"]))
 ```"""
 
+PACKED = """Weights of few bits are packed: `NAME.codes` holds them as whole numbers, several in a byte, `NAME.scale` what they are
+multiplied by. tutelage reads the folder wherever it takes a model:
+
+```console
+$ tutelage evaluate FOLDER --data DATA
+```"""
+
+ENCODER = """```python
+import torch
+from transformers import AutoModel, AutoTokenizer
+
+tokenizer, model = AutoTokenizer.from_pretrained("."), AutoModel.from_pretrained(".").eval()
+texts = tokenizer(["a text"], padding=True, truncation=True, return_tensors="pt")
+with torch.no_grad():
+    states = model(**texts).last_hidden_state
+mask = texts["attention_mask"].unsqueeze(-1)
+embeddings = (states * mask).sum(1) / mask.sum(1)
+```"""
+
+PACKED = """Weights of few bits are packed: `NAME.codes` holds them as whole numbers, several in a byte, `NAME.scale` what they are
+multiplied by. tutelage reads the folder wherever it takes a model:
+
+```console
+$ tutelage evaluate FOLDER --data DATA
+```"""
 WEIGHTS = """The net was given as an object of Python, so this folder cannot say how it is built. Build it, then:
 
 ```python
@@ -109,6 +134,9 @@ def card(about: Mapping[str, Any], report: Mapping[str, Any] | None, which: str,
         parts += ["## What it is worth", _table(report, which), _judged(report)]
         if which == "student":
             parts.append(plain_sentence(gain(report)))
+    if about["exported"] == "packed":
+        size = about["files"].get("model.safetensors", 0)
+        parts += ["## In few bits", f"{about['levels']} weights, packed: {size:,} bytes instead of {about['bytes_before']:,}."]
     if about.get("int8"):
         parts += ["## In 8 bits", _int8(about["int8"])]
     if report and known:

@@ -131,7 +131,7 @@ def distill(
     untrained = {r: m for r, m in models.items() if r != "student" and not m.trained} if train_teacher else {}
     seen = views_of(handles, views, seed)
     schooling = [_schooling(function, role, model, studied, teacher_fit, chosen) for role, model in untrained.items()]
-    plans = _plans(plan, function, schooling, baseline and labelled and not generates, studied)
+    plans = _plans(plan, function, schooling, baseline and labelled and not generates and not product.encodes, studied)
     if dry_run:
         return Result(None, None, rows=estimate.rows(plans, studied))
 

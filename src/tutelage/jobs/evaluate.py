@@ -19,6 +19,7 @@ from tutelage.evaluation import Predictions, difference, processor
 from tutelage.evaluation.bootstrap import Drawn, calibration_interval, draw, interval
 from tutelage.evaluation.classification import NO_LABEL
 from tutelage.evaluation.comparison import compared, judged
+from tutelage.evaluation.encoders import Embedded
 from tutelage.evaluation.intervals import LEVEL, exact
 from tutelage.evaluation.language import Told, token_difference, token_intervals
 from tutelage.jobs.attacks import attack_from, attacked
@@ -136,12 +137,17 @@ def evaluate(
     check_classes(single, found.data)
     there = torch.accelerator.current_accelerator(check_available=True) if device == "auto" else None
     place = there or torch.device("cpu")
-    shown, numbers = measured(found.models, source, place, reference=found.teacher, strict=True)
+    train = found.data.train if chosen in ("test", "validation") else None
+    shown, numbers = measured(found.models, source, place, reference=found.teacher, strict=True, train=train)
     language = {name: said for name, said in shown.items() if isinstance(said, Told)}
     if language:
         if searched is not None:
             raise BadInput(f"an attack changes images, but {found.data.name} holds text")
         return _of_language(found, chosen, source, language, numbers, data is None, seed, place)
+    if all(isinstance(each, Embedded) for each in shown.values()):
+        if searched is not None:
+            raise BadInput("an attack changes images so that a classifier errs, but these are encoders without a head")
+        return _of_encoders(found, chosen, source, numbers, data is None, seed, place)
     names = class_names(found.data)
     labelled = _labelled(shown)
     notes = [*found.notes, *_missing(found, chosen, len(source), labelled)]
@@ -211,6 +217,31 @@ def _of_language(
         seed=seed,
         timing={"threads": torch.get_num_threads(), "processor": processor(place), "device": place.type},
         tokens=int(next(iter(shown.values())).tokens.sum()),
+    )
+
+
+def _of_encoders(
+    found: Lineup, split: str, source: Source, numbers: dict[str, dict[str, Any]], own: bool, seed: int, place: torch.device
+) -> Evaluation:
+    for each in numbers.values():
+        right = each.get("probe_accuracy")
+        low, high = exact(round(right * len(source)), len(source)) if right is not None else (0.0, 0.0)
+        each["intervals"] = {} if right is None else {"probe_accuracy": {"low": low, "high": high}}
+    return Evaluation(
+        data=found.data.name,
+        split=split,
+        samples=len(source),
+        labelled=len(source) if source.labelled else 0,
+        classes=class_names(found.data),
+        models=numbers,
+        teacher=found.teacher,
+        per_class=[],
+        comparisons=[],
+        recorded=_recorded(found, own, split, numbers, None),
+        notes=found.notes,
+        level=LEVEL,
+        seed=seed,
+        timing={"threads": torch.get_num_threads(), "processor": processor(place), "device": place.type},
     )
 
 

@@ -29,9 +29,10 @@ from tutelage.signals.reading import Reading
 from tutelage.signals.tokens import Tokens
 from tutelage.students import hf
 from tutelage.students.onnx import OnnxNet
+from tutelage.students.packed import write_packed
 from tutelage.training.checkpoint import write_text_atomically
 
-Format = Literal["safetensors", "hf", "onnx"]
+Format = Literal["safetensors", "hf", "onnx", "packed"]
 TRIED = (1, 3, 64)
 """Real samples a batch that an exported model is compared on with the model itself."""
 
@@ -142,7 +143,11 @@ class _Writer:
         spec = None if self.model.spec is None else card.short(self.model.spec)
         about: dict[str, Any] = {"format": 1, "exported": to, "spec": spec, "name": self.model.name}
         about |= {**size_of(self.model.module), "classes": self.classes, "prepared": self.prepared, "preprocessing": seen}
+        if self.model.encodes and to != "hf":
+            raise BadInput(f"{self.model.name} is an encoder of Hugging Face; export it with --to hf, a folder that AutoModel reads")
         with self.model.mode(training=False), torch.no_grad():
+            if to == "packed":
+                return about | self._packed()
             if to == "onnx":
                 if isinstance(self.model.preprocessing, Reading):
                     raise BadInput(
@@ -184,13 +189,35 @@ class _Writer:
         made = {"spec": specs.write(f"model.py:{function.__name__}", options)} if ".py:" in spec else {}
         return {**made, "packages": packages, "difference": self._tried(code)}
 
+    def _packed(self) -> dict[str, Any]:
+        """Weights of few bits in few bits, tried by reading them again."""
+        levels = getattr(self.model, "levels", None)
+        if levels is None:
+            raise BadInput(f"{self.model.name} has no weights of few bits to pack; train one by --student ternary:SPEC")
+        if hf.is_hf(self.model.module):
+            hf.save(self.model, self.folder)
+        file = self.folder / "model.safetensors"
+        before = sum(p.numel() * p.element_size() for p in self.model.module.parameters())
+        write_packed(self.model.module, levels, file)
+        about = {"spec": self.model.spec, "levels": levels, "packages": ["tutelage"], "bytes_before": before}
+        write_text_atomically(self.folder / "model.json", json.dumps({**about, "exported": "packed", "classes": self.classes}))
+        again = models.model_from(str(self.folder), "model", data=self.data, seed=0)
+        batch = self.batches[1]
+        with again.mode(training=False):
+            found, expected = (m.observe(batch, {"logits"})["logits"].double() for m in (again, self.model))
+        if found.shape != expected.shape or not torch.allclose(found, expected, rtol=1e-3, atol=1e-3):
+            raise BadInput(f"the packed weights of {self.model.name}, read again, do not say what the model says")
+        return about | {"difference": float((found - expected).abs().max())}
+
     def _hf(self, to: Format) -> dict[str, Any]:
         hf.save(self.model, self.folder)
         inputs = self.model.preprocessing
-        options = {"max_length": inputs.max_length} if isinstance(inputs, Tokens) else {}
+        options: dict[str, Any] = {"max_length": inputs.max_length} if isinstance(inputs, Tokens) else {}
+        options |= {"encoder": True} if self.model.encodes else {}
         about: dict[str, Any] = {"packages": ["transformers"], "class": type(self.model.module).__name__}
         about["spec"] = specs.write(f"hf:{self.model.name}", options)
-        about |= {"exported": "hf"} if isinstance(inputs, Reading) else {}
+        about |= {"exported": "hf"} if isinstance(inputs, Reading) or self.model.encodes else {}
+        about |= {"encodes": True} if self.model.encodes else {}
         if to == "safetensors" and not isinstance(inputs, Reading):
             code, packages = standalone.hf_code(kind_of(self.data.train) or "", self.classes, inputs)
             return about | {"packages": packages, "difference": self._tried(code)}
@@ -201,7 +228,9 @@ class _Writer:
         again = models.model_from(specs.write(f"hf:{self.folder}", options), "model", data=self.data, seed=0)
         batch = self.batches[1]
         with again.mode(training=False):
-            found, expected = (m.observe(batch, {"logits"})["logits"].double().softmax(-1) for m in (again, self.model))
+            found, expected = (m.observe(batch, {"logits"})["logits"].double() for m in (again, self.model))
+        if not self.model.encodes:
+            found, expected = found.softmax(-1), expected.softmax(-1)
         if found.shape != expected.shape or not torch.allclose(found, expected, rtol=1e-4, atol=1e-5):
             raise BadInput(f"the Hugging Face folder of {self.model.name}, read again, does not say what the model says")
         return float((found - expected).abs().max())
@@ -251,6 +280,8 @@ class _Writer:
 def _use(about: Mapping[str, Any], kind: str | None) -> str:
     """Code that shows how to use what was exported."""
     seen = about["preprocessing"] or {}
+    if about["exported"] == "packed":
+        return card.PACKED
     if about["exported"] == "onnx":
         if seen.get("kind") == "tokens":
             return card.TOKENS.format(file="model.onnx", length=seen["max_length"])
@@ -263,6 +294,8 @@ def _use(about: Mapping[str, Any], kind: str | None) -> str:
         return card.CAUSAL
     if about["exported"] != "hf":
         return card.WEIGHTS
+    if about.get("encodes"):
+        return card.ENCODER if seen.get("kind") == "tokens" else card.HF.format(auto="AutoModel")
     return card.HF_TEXT if seen.get("kind") == "tokens" else card.HF.format(auto=_auto(about["class"]))
 
 

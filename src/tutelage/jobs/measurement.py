@@ -16,6 +16,7 @@ from tutelage.data import Data, Source, kind_of
 from tutelage.errors import BadInput, printable
 from tutelage.evaluation import Predictions, class_counts, costs, difference, disagreements, measure, predict, processor, recalls, size_of
 from tutelage.evaluation.cost import BATCHES
+from tutelage.evaluation.encoders import PROBED, Embedded, embed, measure_encoder
 from tutelage.evaluation.language import Told, is_language, measure_tokens, reliability_of_tokens, token_difference, tokens_of, told
 from tutelage.jobs.attacks import JUDGED, attacked
 from tutelage.jobs.cached import Handle, answering, counted_before
@@ -55,7 +56,7 @@ class Findings:
 def say_before(teachers: Mapping[str, Handle], student: Model, data: Data, device: torch.device, quiet: bool) -> None:
     """Say, before anything is taught, how good the teacher is and how far the student stands from it: a wrong input shows here."""
     split, source = ("validation", data.validation) if data.validation is not None else ("test", data.test)
-    if quiet or source is None:
+    if quiet or source is None or student.encodes:
         return
     there = {role: who for role, each in teachers.items() if (who := answering(each, split, source)) is not None}
     if is_language(source):
@@ -92,7 +93,9 @@ def _say_before_words(there: Mapping[str, Model | Teacher], student: Model, sour
 
 
 def watched(model: Model, source: Source, device: torch.device | str) -> Mapping[str, float]:
-    """The numbers of a model on the validation split, as they are followed while it trains."""
+    """The numbers of a model on the validation split, as they are followed while it trains; of an encoder there are none."""
+    if model.encodes:
+        return {}
     if is_language(source):
         return measure_tokens(told({"model": model}, source, device=device)["model"])
     return measure(predict(model, source, device=device))
@@ -136,15 +139,15 @@ def findings_of(
     also = plans["student"].also
     # an ensemble of what was made; the single models are kept, each under its name
     ensembles = {name: thing for name, thing in also.items() if isinstance(thing, Teacher)}
-    answered, numbers = measured({**models, **ensembles}, source, device, reference=taught_by, timed=timed)
+    answered, numbers = measured({**models, **ensembles}, source, device, reference=taught_by, timed=timed, train=data.train)
     shown = {name: answered[name] for name in models}
     for name, model in models.items():
         trained = next((plan for plan in plans.values() if plan.product is model), None)
         numbers[name] |= {} if trained is None else {"updates": trained.updates(trained.product)}
     for name, each in ensembles.items():
         numbers[name] |= _members(each, also)
-    language = all(isinstance(each, Told) for each in shown.values())
-    rows = not language and all(each.logits.ndim == 2 for each in shown.values())
+    language, encoders = (all(isinstance(each, kind) for each in shown.values()) for kind in (Told, Embedded))
+    rows = not language and not encoders and all(each.logits.ndim == 2 for each in shown.values())
     names = [] if language else class_names(data)
     report: dict[str, Any] = {
         "format": FORMAT,
@@ -158,6 +161,8 @@ def findings_of(
         **numbers,
     }
     timing = {"threads": torch.get_num_threads(), "processor": processor(device), "device": torch.device(device).type}
+    if encoders:
+        return Findings({**report, "encoders": True, "timing": timing, "kept": None})
     if language:
         report["tokens"] = int(shown["student"].tokens.sum())
         if "alone" in shown:
@@ -206,6 +211,7 @@ def measured(
     reference: str | None = None,
     timed: bool = True,
     strict: bool = False,
+    train: Source | None = None,
 ) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
     """Measure models on a source.
 
@@ -216,13 +222,15 @@ def measured(
         reference: name of the model that the others may agree with.
         timed: count and time the models' passes, too.
         strict: refuse answers that cannot be measured.
+        train: what the probes of encoders are fitted to.
 
     Returns:
-        What each says (`Predictions`; of language data `Told`), and by name `model` and what `measure` (`measure_tokens`), `size_of` and
-        `costs` give.
+        What each says (`Predictions`; of language data `Told`, of encoders `Embedded`), and by name `model` and what `measure`
+        (`measure_tokens`, `measure_encoder`), `size_of` and `costs` give.
 
     Raises:
-        BadInput: `strict`, and a model gives NaN or infinite logits, or none for a label that occurs.
+        BadInput: encoders beside models with a head. Or `strict`, and a model gives NaN or infinite logits, or none for a label that
+            occurs.
     """
     shown: dict[str, Any] = {}
     numbers: dict[str, dict[str, Any]]
@@ -232,6 +240,8 @@ def measured(
         numbers = {name: dict(measure_tokens(each)) for name, each in shown.items()}
         for name in (name for name, each in numbers.items() if strict and not math.isfinite(each["nll"])):
             raise BadInput(f"{name} gives NaN or infinite logits for {source.name}; it cannot be measured")
+    elif any(isinstance(each, Model) and each.encodes for each in models.values()):
+        shown, numbers = _encoded(models, source, device, reference, train)
     else:
         for name, each in models.items():
             shown[name] = predict(each, source, device=device)
@@ -247,6 +257,29 @@ def measured(
         if isinstance(each, Cached):
             numbers[name] = {**counted_before(each), **numbers[name]}
     return shown, numbers
+
+
+def _encoded(
+    models: Mapping[str, Model | Teacher], source: Source, device: torch.device, reference: str | None, train: Source | None
+) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    single = {name: each for name, each in models.items() if isinstance(each, Model) and each.encodes}
+    other = next((name for name in models if name not in single), None)
+    if other is not None:
+        encoder = next(iter(single))
+        raise BadInput(f"{other} is no encoder, but {encoder} is; only encoders are measured together (hf:FOLDER:encoder=true)")
+    shown = {name: embed(each, source, device=device) for name, each in single.items()}
+    bad = next((name for name, each in shown.items() if not each.vectors.isfinite().all()), None)
+    if bad is not None:
+        raise BadInput(f"{bad} gives NaN or infinite embeddings for {source.name}; it cannot be measured")
+    studied: dict[str, Embedded] = {}
+    if train is not None and train is not source and train.labelled and next(iter(shown.values())).others is None:
+        chosen = torch.arange(len(train))
+        if len(train) > PROBED:
+            chosen = torch.randperm(len(train), generator=generator("probed", 0))[:PROBED].sort().values
+        some = train.rows(chosen, train.name)
+        studied = {name: embed(each, some, device=device) for name, each in single.items()}
+    its = shown[reference] if reference else None
+    return shown, {name: dict(measure_encoder(each, studied.get(name), its if name != reference else None)) for name, each in shown.items()}
 
 
 def _check(said: Predictions, name: str, source: Source) -> None:

@@ -28,6 +28,7 @@ from tutelage.students import hf, timm
 from tutelage.students.causal import causal
 from tutelage.students.labels import check_order
 from tutelage.students.onnx import onnx
+from tutelage.students.packed import read_packed
 from tutelage.students.quantised import quantised
 from tutelage.students.quantisers import BITS, Levels
 from tutelage.usercode import function_in
@@ -199,8 +200,28 @@ def _from_folder(folder: Path, role: str, data: Data, seed: int, trust_code: boo
     levels, _, plain = spec.partition(":")
     if levels in BITS:
         spec = plain
+    if said.get("exported") == "packed" and levels in BITS:
+        return _packed(file, cast("Levels", levels), spec, role, data)
     model = _refilled(folder, file, said, spec, role, data, trust_code, seed)
     return quantised(model, cast("Levels", levels)) if levels in BITS else model
+
+
+def _packed(file: Path, levels: Levels, spec: str, role: str, data: Data) -> Model:
+    """A student of few bits from an export that holds them packed."""
+    name, text = specs.divided(spec, LOCATED)
+    options = specs.options_in(text, spec)
+    if ".py:" in name:
+        raise BadInput(f"{file.parent} names code to run, {name!r}; packed exports are read for built-in and Hugging Face models only")
+    if name.startswith("hf:"):
+        own = {k: v for k, v in options.items() if k in ("max_length", "size")}
+        plain = _made(f"hf:{file.parent}", {**own, "pretrained": "false"}, role, data, 0)
+    else:
+        plain = _made(name, options, role, data, 0)
+    read = plain.changed(lambda module: read_packed(module, levels, file.with_name("model.safetensors")), plain.spec)
+    read.trained = True
+    made = quantised(read, levels)
+    made.trained = True
+    return made
 
 
 def _refilled(folder: Path, file: Path, said: Mapping[str, Any], spec: str, role: str, data: Data, trust_code: bool, seed: int) -> Model:
@@ -212,7 +233,7 @@ def _refilled(folder: Path, file: Path, said: Mapping[str, Any], spec: str, role
     if said.get("untrained"):  # what a search found: an architecture, for weights of one's own
         return _made(name, options, role, data, seed)
     if name.startswith("hf:"):  # written whole into the folder, tokenizer and all
-        own = {k: v for k, v in options.items() if k in ("max_length", "size")}
+        own = {k: v for k, v in options.items() if k in ("max_length", "size", "encoder")}
         return _made(f"hf:{file.parent}", own, role, data, 0)
     inputs = rescaled(said.get("prepared"), data.prepared, str(folder)) or _as_exported(said, file)
     if said.get("exported") and ".py:" in name:

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-COMPARED = ("accuracy", "macro_f1", "perplexity", "nll", "ece", "entropy", "agreement", "parameters", "bytes", "flops")
+LIKE = ("agreement", "similarity", "neighbours")
+"""What is said of a model and its teacher."""
+OF_ENCODERS = ("probe_accuracy", "score_correlation", "mrr", "recall_at_10", "similarity", "neighbours")
+COMPARED = ("accuracy", "macro_f1", "perplexity", "nll", "ece", "entropy", "agreement", *OF_ENCODERS, "parameters", "bytes", "flops")
 ABOUT = ("class", "samples")
 """What a row of classes holds besides recalls."""
 TOLERANCE = 1e-6
@@ -36,7 +39,11 @@ def _of_models(report: Mapping[str, Any], numbers: Mapping[str, Mapping[str, Any
     for model in report["models"]:
         before = report.get(model)
         if model in numbers and isinstance(before, Mapping):
-            kept = [key for key in COMPARED if before.get(key) is not None and (agreement or key != "agreement")]
+            kept = [
+                key
+                for key in COMPARED
+                if before.get(key) is not None and (agreement or key not in ("agreement", "similarity", "neighbours"))
+            ]
             yield from ((f"{model} {key}", before[key], numbers[model].get(key)) for key in kept)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from tutelage.data import Data
@@ -56,9 +57,22 @@ def handles_of(
         handle = models.model_from(given[role], role, data=data, seed=derive("weights", seed, role), trust_code=trust_code)
         if data.class_count() is None and handle.classes:
             data = replace(data, classes=handle.classes)
-        handles[role] = handle
+        handles[role] = handle = _with_head(handle, given[role], role, name, function, data, derive("weights", seed, role))
     check_tokens(handles, data)
     return handles, data
+
+
+def _with_head(handle: Model, given: Any, role: str, name: str, function: Callable[..., Plan], data: Data, seed: int) -> Model:
+    """An encoder as a classifier, where the recipe is for a task: one that a run made gets a head, drawn by the seed."""
+    if not handle.encodes or function.about.general:  # type: ignore[attr-defined]
+        return handle
+    folder = Path(given) if isinstance(given, (str, Path)) else None
+    place = None if folder is None else next((f for f in (folder / "model", folder) if (f / "config.json").is_file()), None)
+    if place is None:
+        raise BadInput(f"recipe {name} needs a {role} with a head, but {given} is an encoder; leave out encoder=true, which gives it one")
+    length = getattr(handle.preprocessing, "max_length", None)
+    options = "" if length is None else f":max_length={length}"
+    return models.model_from(f"hf:{place}{options}", role, data=data, seed=seed)
 
 
 def filled(function: Callable[..., Plan], handles: Mapping[str, Handle], data: Data) -> dict[str, Any]:

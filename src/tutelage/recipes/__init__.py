@@ -54,6 +54,7 @@ class About:
     teachers: Mapping[str, str] = field(default_factory=dict)
     robust: bool = False
     generates: bool = False
+    general: bool = False
 
 
 def recipe(
@@ -67,6 +68,7 @@ def recipe(
     teachers: Mapping[str, str] | None = None,
     robust: bool = False,
     generates: bool = False,
+    general: bool = False,
 ) -> Callable[[Callable[..., Plan]], Callable[..., Plan]]:
     """Mark a function `(teacher, student, data, *, knobs) -> Plan` as a recipe; it stays an ordinary function.
 
@@ -83,6 +85,8 @@ def recipe(
             it is named.
         generates: whether what it makes draws images, rather than answering for given ones; its report is then about these, no student is
             trained alone beside it, and `tutelage compare` refuses it.
+        general: whether it is for no task: it takes encoders without a head, and leaves heads as they are; `tutelage compare` leaves it
+            out unless it is named.
 
     Raises:
         BadInput: a knob without a default, nothing before the `*`, or a range that is none or of no knob.
@@ -98,7 +102,8 @@ def recipe(
             raise BadInput(f"recipe {function.__name__} has no roles: put teacher, student, data before the *")
         for name, ends in (tune or {}).items():
             _check_range(function.__name__, name, ends, [p.name for p in knobs])
-        function.about = About(paper, matches, needs_labels, alias, dict(tune or {}), language, dict(teachers or {}), robust, generates)  # type: ignore[attr-defined]
+        given = (paper, matches, needs_labels, alias, dict(tune or {}), language, dict(teachers or {}), robust, generates, general)
+        function.about = About(*given)  # type: ignore[attr-defined]
         return function
 
     return mark

@@ -7,14 +7,14 @@ Shapes: B batch, T tokens, D width, N heads, H width of a head.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import torch
 from torch import Tensor, nn
 
-from tutelage.errors import BadInput
+from tutelage.errors import BadInput, Mismatch
 from tutelage.signals.model import Model
 from tutelage.signals.signals import Batch
 
@@ -52,12 +52,17 @@ class Transformer:
         heads: of each block.
         embedding: module whose output the first block takes.
         words: embedding of words; None where there is none.
+        shared: query heads that look at one head of keys and values; 1 where each has its own.
+        plain: whether scores are products of queries and keys as the modules give them: nothing rotates them, no token is hidden from
+            those before it.
     """
 
     blocks: tuple[Block, ...]
     heads: int
     embedding: str
     words: str | None
+    shared: int = 1
+    plain: bool = True
 
 
 @dataclass(frozen=True)
@@ -67,8 +72,17 @@ class _Kind:
     parts: tuple[str, str, str, str, str]
     embedding: str
     words: str | None = None
+    plain: bool = True
 
 
+_LLAMA = _Kind(
+    "model",
+    "layers",
+    ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj", "post_attention_layernorm"),
+    "embed_tokens",
+    "embed_tokens",
+    plain=False,
+)
 _BERT = ("attention.self.query", "attention.self.key", "attention.self.value", "attention.output.dense", "attention.output")
 _KINDS = {
     "bert": _Kind("bert", "encoder.layer", _BERT, "embeddings", "embeddings.word_embeddings"),
@@ -87,6 +101,7 @@ _KINDS = {
         ("attention.q_proj", "attention.k_proj", "attention.v_proj", "attention.o_proj", "layernorm_after"),
         "embeddings",
     ),
+    **dict.fromkeys(("llama", "mistral", "qwen2"), _LLAMA),
     "Vit": _Kind("", "blocks", ("attention.query", "attention.key", "attention.value", "attention.project", "norm2"), "dropout"),
 }
 """By `model_type` of a Hugging Face config, or by the class's name."""
@@ -124,7 +139,38 @@ def transformer_of(module: nn.Module, name: str) -> Transformer:
         raise BadInput(
             f"{name} is a {type_}, but has no module {missing or before + kind.blocks + '.0'!r}; give a model as its library makes it"
         )
-    return Transformer(tuple(blocks), heads, before + kind.embedding, words)
+    seen = getattr(config, "num_key_value_heads", None) or heads
+    return Transformer(tuple(blocks), heads, before + kind.embedding, words, heads // seen, kind.plain)
+
+
+@dataclass(frozen=True)
+class Outline:
+    """A transformer and its sizes.
+
+    Args:
+        found: its blocks.
+        width: of the queries of all heads.
+        head: width of one head.
+    """
+
+    found: Transformer
+    width: int
+    head: int
+
+
+def outline_of(model: Model) -> Outline:
+    """The blocks of a model's transformer and their sizes, found without reading its weights where it can be built without them.
+
+    Args:
+        model: the handle.
+
+    Raises:
+        BadInput: as for `transformer_of`.
+    """
+    module = model.module if model.built else model.skeleton() or model.module
+    found = transformer_of(module, model.name)
+    width = int(cast("Tensor", module.get_submodule(found.blocks[0].query).weight).shape[0])
+    return Outline(found, width, width // found.heads)
 
 
 def valid_tokens(model: Model) -> Valid:
@@ -138,6 +184,52 @@ def valid_tokens(model: Model) -> Valid:
         return None if mask is None else mask.bool()
 
     return valid
+
+
+def same_tokens(student: Model, teacher: Model) -> Valid:
+    """Which tokens are no padding, of two models that must look at the same ones: each may split a text by a tokenizer of its own.
+
+    Args:
+        student: one side, whose mask it is.
+        teacher: the other.
+
+    Raises:
+        Mismatch: when called, with a batch in which the sides have other tokens, or are padded in another way.
+    """
+    last: list[tuple[Batch, Tensor | None]] = []
+
+    def valid(batch: Batch) -> Tensor | None:
+        if not (last and last[0][0] is batch):  # several terms ask about one batch
+            last[:] = [(batch, _common(batch, student, teacher))]
+        return last[0][1]
+
+    return valid
+
+
+def _common(batch: Batch, student: Model, teacher: Model) -> Tensor | None:
+    sides = [model.inputs(batch) if model.preprocessing is not None else batch for model in (student, teacher)]
+    own, its = (side if isinstance(side, Mapping) else {} for side in sides)
+    mask, goal = (None if (m := side.get("attention_mask")) is None else m.bool() for side in (own, its))
+    ids, asked = own.get("input_ids"), its.get("input_ids")
+    if isinstance(ids, Tensor) and isinstance(asked, Tensor):
+        who = f"{student.name} and {teacher.name}"
+        if ids.shape != asked.shape or (mask is not None and goal is not None and not torch.equal(mask, goal)):
+            raise Mismatch(
+                f"{who} split the same texts into different numbers of tokens, {_lengths(ids, mask)} and {_lengths(asked, goal)} in the "
+                "first row; what is compared token by token needs one tokenizer and one max_length for both"
+            )
+        differ = (ids != asked) if mask is None else (ids != asked) & mask
+        if differ.any():
+            row, place = (int(i) for i in differ.nonzero()[0])
+            raise Mismatch(
+                f"{who} have different tokens for the same text: {int(ids[row, place])} and {int(asked[row, place])} at place {place}; "
+                "what is compared token by token needs one tokenizer for both (tokenizer=FOLDER)"
+            )
+    return mask
+
+
+def _lengths(ids_BT: Tensor, mask_BT: Tensor | None) -> int:
+    return int(ids_BT.shape[1] if mask_BT is None else mask_BT[0].sum())
 
 
 def scores(query_BTD: Tensor, key_BTD: Tensor, heads: int) -> Tensor:

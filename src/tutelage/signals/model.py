@@ -43,6 +43,7 @@ class Model:
         trained: whether what `source` makes has been trained for the task already; with `weights` it always counts as trained.
         blueprint: makes the same architecture without reading weights, where `source` reads some; for estimates.
         classes: names of what its logits stand for, in order; empty where it does not say.
+        encodes: whether it is an encoder without a head: what stands for its logits are hidden states, (B, T, D) or (B, D).
 
     Attributes:
         sampling: how images are drawn from it, where it makes some, as plain values; kept in model.json.
@@ -64,6 +65,7 @@ class Model:
         trained: bool = False,
         blueprint: Callable[[], nn.Module] | None = None,
         classes: Sequence[str] = (),
+        encodes: bool = False,
     ) -> None:
         if not callable(source):
             raise BadInput(f"a model must be an nn.Module or a function that makes one, not {type(source).__name__}")
@@ -75,6 +77,7 @@ class Model:
         self.trained = trained or weights is not None
         self.classes = tuple(classes)
         self.sampling: Mapping[str, Any] = {}
+        self.encodes = encodes
         self._trace: Trace | None = None
         self._watch: Watch | None = None
         self._head: Head | None = None
@@ -143,12 +146,12 @@ class Model:
             raise BadInput(
                 f"{self.name} was given as an instance, which cannot be built anew; give a function that makes it: Model(lambda: Net(...))"
             )
-        own = {"inputs": self._inputs, "logits": self._logits, "blueprint": self._blueprint}
+        own = {"inputs": self._inputs, "logits": self._logits, "blueprint": self._blueprint, "encodes": self.encodes}
         return Model(self._make, name=self.name, seed=seed, spec=self.spec, **own)  # type: ignore[arg-type]
 
     def copy(self) -> Model:
         """A handle on a model with the same weights, as they are when the copy is built."""
-        own = {"inputs": self._inputs, "logits": self._logits, "blueprint": self._blueprint}
+        own = {"inputs": self._inputs, "logits": self._logits, "blueprint": self._blueprint, "encodes": self.encodes}
         return Model(lambda: unwatched_copy(self.module), name=self.name, spec=self.spec, trained=self.trained, **own)  # type: ignore[arg-type]
 
     def changed(self, change: Callable[[nn.Module], nn.Module], spec: str | None = None) -> Model:
@@ -169,7 +172,7 @@ class Model:
                 raise TypeError(f"{self.name} cannot be made without memory")
             return change(made)
 
-        own = {"inputs": self._inputs, "logits": self._logits, "classes": self.classes}
+        own = {"inputs": self._inputs, "logits": self._logits, "classes": self.classes, "encodes": self.encodes}
         return Model(make, name=self.name, seed=self.seed, spec=spec, trained=self.trained, blueprint=blueprint, **own)  # type: ignore[arg-type]
 
     def materialize(self, batch: Batch) -> None:

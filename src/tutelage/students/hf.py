@@ -1,8 +1,9 @@
-"""Hugging Face classifiers of text and images: `hf:FOLDER_OR_ID`, through transformers."""
+"""Hugging Face classifiers and encoders of text and images: `hf:FOLDER_OR_ID`, through transformers."""
 
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import pickle
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from torch import nn
+from torch import Tensor, nn
 
 from tutelage.errors import BadInput, MissingFile, in_short, nearest
 from tutelage.extras import needed
@@ -37,12 +38,13 @@ def hf(
     max_length: int = 128,
     tokenizer: str | None = None,
     size: int | None = None,
+    encoder: bool = False,
     **changes: Any,
 ) -> Model:
-    """Make a handle on a Hugging Face model as a classifier; nothing but its config is read before it is used.
+    """Make a handle on a Hugging Face model as a classifier, or an encoder; nothing but its config is read before it is used.
 
     Args:
-        where: a folder with config.json, or a name on the hub.
+        where: a folder with config.json, a name on the hub, or python:PACKAGE/FOLDER inside an installed package.
         kind: of the data, "text" or "images".
         classes: names of the data's classes, in order.
         count: number of the data's classes; None where they have no labels: then the model's own.
@@ -51,10 +53,12 @@ def hf(
         max_length: tokens after which a text is cut.
         tokenizer: where its tokenizer is, if not in `where`.
         size: side that images are scaled to, in pixels; by default what its preprocessor says, else its config.
+        encoder: leave it without a head: what it shows are the hidden states after its last layer, (B, T, D).
         changes: settings of the config, such as num_hidden_layers=2; with weights, layers beyond them are left out.
 
     Returns:
-        A handle that keeps the model's own tokenizer or normalisation, and counts as trained where it has a head for these classes.
+        A handle that keeps the model's own tokenizer or normalisation, and counts as trained where it has a head for these classes, or
+        needs none and has weights.
 
     Raises:
         MissingFile: no such folder.
@@ -64,23 +68,27 @@ def hf(
     """
     refuse_outside(where, changes)
     transformers = needed("transformers", "hf", f"hf:{where}")
+    where = in_package(where)
     place = Path(where)
     if not place.is_dir() and (place.exists() or where.startswith((".", "/", "~"))):
         raise MissingFile(f"hf:{where} does not exist as a folder")
     if kind not in HEADS:
-        raise BadInput(f"hf:{where} is made a classifier of text or images, but the data hold {kind or 'neither'}")
+        made = "an encoder" if encoder else "a classifier"
+        raise BadInput(f"hf:{where} is made {made} of text or images, but the data hold {kind or 'neither'}")
     with quiet():
         config = config_of(transformers, where, place, changes)
-    if count is None and not _has_head(config, config.num_labels):
+    if not encoder and count is None and not _has_head(config, config.num_labels):
         raise BadInput(f"hf:{where} is no classifier yet, and data without labels do not tell how many classes to make it one of")
     count = config.num_labels if count is None else count
-    auto = getattr(transformers, HEADS[kind])
+    auto = transformers.AutoModel if encoder else getattr(transformers, HEADS[kind])
     if type(config) not in auto._model_mapping:
         raise BadInput(f"hf:{where} is a {config.model_type} model, which does not classify {kind}; give a model of {kind}, or other data")
     if pretrained is None:
         pretrained = not place.is_dir() or any(place.glob("*.safetensors")) or any(place.glob("pytorch_model*.bin"))
-    fits = pretrained and _has_head(config, count)
-    if fits:
+    fits = pretrained and (encoder or _has_head(config, count))
+    if encoder:
+        pass
+    elif fits:
         check_order([str(config.id2label[i]) for i in sorted(config.id2label)], classes, f"hf:{where}")
     else:
         names = list(classes) or [str(i) for i in range(count)]
@@ -112,8 +120,31 @@ def hf(
             raise BadInput(f"the weights of hf:{where} cannot be read: {in_short(error)}") from None
 
     name = place.resolve().parent.name if place.name == "model" else place.name
+    if encoder:
+        return Model(make, name=name, seed=seed, inputs=inputs, trained=fits, blueprint=blueprint, logits=_states, encodes=True)
     said = [str(config.id2label[i]) for i in sorted(config.id2label)]
     return Model(make, name=name, seed=seed, inputs=inputs, trained=fits, blueprint=blueprint, classes=said if fits else ())
+
+
+def _states(output: Any) -> Tensor:
+    """The hidden states after the last layer."""
+    return output.last_hidden_state
+
+
+def in_package(where: str) -> str:
+    """The folder that python:PACKAGE/FOLDER names, inside an installed package, found without importing it; anything else as it is.
+
+    Raises:
+        MissingFile: no such package.
+    """
+    if not where.startswith("python:"):
+        return where
+    package, _, inside = where.removeprefix("python:").partition("/")
+    found = importlib.util.find_spec(package) if package.isidentifier() else None
+    places = list(found.submodule_search_locations or ()) if found is not None else []
+    if not places:
+        raise MissingFile(f"hf:{where}: the package {package!r} is not installed here; give a folder, or install it")
+    return str(Path(places[0]) / inside)
 
 
 def save(model: Model, folder: Path) -> None:

@@ -270,8 +270,8 @@ class Plan:
         return costs
 
 
-def up_to(tap: Tap) -> Callable[[Model, Batch], Collection[str]]:
-    """The parameters that a tap depends on: `Learner(only=up_to(tap))` trains the part of a model below it and nothing above.
+def up_to(*taps: Tap) -> Callable[[Model, Batch], Collection[str]]:
+    """The parameters that taps depend on: `Learner(only=up_to(tap))` trains the part of a model below it and nothing above.
 
     Found by a gradient on a real batch, so parameters that no module path shows (a class token) are not missed.
     """
@@ -283,7 +283,8 @@ def up_to(tap: Tap) -> Callable[[Model, Batch], Collection[str]]:
             for p in parameters.values():
                 p.requires_grad_(True)
             with seeded("up-to"), model.mode(training=False), torch.enable_grad():
-                signal = model.observe(batch, {tap})[tap].float().sum()
+                shown = model.observe(batch, set(taps))
+                signal = torch.stack([shown[tap].float().sum() for tap in taps]).sum()
                 found = torch.autograd.grad(signal, list(parameters.values()), allow_unused=True)
         finally:
             for name, p in parameters.items():

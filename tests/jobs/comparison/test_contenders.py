@@ -16,6 +16,8 @@ PAIR = {"teacher": "cnn:width=2,depth=2", "student": "cnn:width=2,depth=2"}
 ALL = ["alone", "born-again", "fitnets", "hinton-kd", "ps-kd"]
 LANGUAGE = ["gkd", "lm-kd", "seqkd", "taid"]
 ROBUST = ["mtard", "pgd-at"]
+GENERAL = ["minilmv2"]
+DRAWING = ["consistency-distillation", "ddpm", "disback", "dmd", "progressive-distillation"]
 
 
 def who(recipes, given=PAIR, data=None):
@@ -59,7 +61,12 @@ def test_all_that_are_listed_take_part_where_all_is_there():
     names, reasons = who(None)
     assert names == ALL
     language = dict.fromkeys(LANGUAGE, "it is meant for language models; name it to compare it on these data")
-    assert reasons == language | dict.fromkeys(ROBUST, "it is meant for accuracy under attack; name it to compare it")
+    drawn = {name: reasons.pop(name) for name in DRAWING}
+    assert all("draws images" in reason for reason in drawn.values())
+    assert "attention" in reasons.pop("teacher-intervention")
+    assert reasons == language | dict.fromkeys(ROBUST, "it is meant for accuracy under attack; name it to compare it") | dict.fromkeys(
+        GENERAL, "it is for no task and trains no head; name it to compare it"
+    )
     assert who(["pgd-at"])[0] == ["pgd-at", "alone"]
     assert who(["taid"])[0] == ["taid", "alone"]
     text = data_from("stdlib-bytes:held_out=64")
@@ -70,7 +77,7 @@ def test_without_a_teacher_those_that_need_one_are_left_out_with_the_reason():
     """A comparison of what can be had is better than none."""
     names, reasons = who(None, {"student": "cnn:width=2"})
     assert names == ["alone", "ps-kd"]
-    assert set(reasons) == {"born-again", "fitnets", "hinton-kd", *LANGUAGE, *ROBUST}
+    assert set(reasons) == {"born-again", "fitnets", "hinton-kd", *LANGUAGE, *ROBUST, *GENERAL, *DRAWING, "teacher-intervention"}
     assert "needs a teacher" in reasons["hinton-kd"]
 
 

@@ -91,11 +91,8 @@ def contenders(
         if recipes is None and load(name).about.robust:  # type: ignore[attr-defined]
             left_out.append({"recipe": name, "reason": "it is meant for accuracy under attack; name it to compare it"})
             continue
-        if load(name).about.generates:  # type: ignore[attr-defined]
-            reason = "it makes a model that draws images, which is not compared by its answers"
-            if recipes is not None:
-                raise BadInput(f"recipe {name} cannot be compared here: {reason}; see its own report (tutelage distill --recipe {name})")
-            left_out.append({"recipe": name, "reason": reason})
+        if recipes is None and load(name).about.general:  # type: ignore[attr-defined]
+            left_out.append({"recipe": name, "reason": "it is for no task and trains no head; name it to compare it"})
             continue
         try:
             found.append(_contender(name, given, data, seed, trust_code))
@@ -178,6 +175,8 @@ def _contender(name: str, given: Mapping[str, Any], data: Data, seed: int, trust
     if ".py:" not in recipe:  # an alias, or underscores
         recipe = function.__name__.replace("_", "-")
         name = recipe + name[len(specs.divided(name)[0]) :]
+    if function.about.generates:  # type: ignore[attr-defined]
+        raise BadInput(f"recipe {name} makes a model that draws images, which is not compared by its answers; its own report judges it")
     roles = roles_of(function)
     typed = specs.typed(specs.options_in(text, name), function, name)
     for key in typed:
