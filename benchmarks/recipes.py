@@ -24,20 +24,22 @@ from tutelage.data.stdlib_bytes import CLASSES
 from tutelage.recipes import listing, load, roles
 from tutelage.state import Stateful
 from tutelage.students import gpt, unet, vit
-from tutelage.training import Action
+from tutelage.training import Action, Trajectory
+from tutelage.training.condensing import TrajectoryMatching
 
 TITLE = "recipes"
 NOTE = (
-    "Whole trainings by each recipe at its default knobs, convolutional pair (16x16 images, width 32 to 16, 512 samples, batches of 64), "
-    "each stage cut to 24 updates after 8 that are not counted. An *update* is the mean over a recipe's stages, each weighted by its share "
-    "of the updates that the defaults give it. *A whole training* is that times the number of updates, so these rows are reckoned from "
-    "the updates timed and not timed to their end; opening a stage, which is done once, is in neither. *Peak memory* is the most "
-    "bytes of tensors that live at once (models, gradients, optimizer, activations; not the samples, nor what libraries and the allocator "
-    "take besides), counted by torch's profiler. Recipes in which a model writes are held against hinton-kd on text: 128 samples of 64 "
-    "bytes, small transformers (width 32 to 16) that keep nothing of what they computed before; what is written before the training "
-    "counts in the whole training. Recipes that look into attention are held against hinton-kd on a pair of small vision transformers "
-    "(width 32 to 16, 16 patches; *twins*: 32 to 32) and the same images. Recipes of what draws images are held against ddpm, the plain "
-    "training of the same denoiser (U-Net, width 8)."
+    "Whole trainings by each recipe at its default knobs, convolutional pair (16x16 images, width 32 to 16, 512 samples, batches of "
+    "64), each stage cut to 24 updates after 8 that are not counted (to 4 after 1 where an update is a training of its own, in mtt and "
+    "ast), in turns, ten rounds, or as many as take three minutes, but four at least. An *update* is the mean over a recipe's stages, "
+    "each weighted by its share of the updates that the defaults give it. *A whole training* is that times the number of updates, so "
+    "these rows are reckoned from the updates timed and not timed to their end; opening a stage, which is done once, is in neither. "
+    "*Peak memory* is the most bytes of tensors that live at once (models, gradients, optimizer, activations; not the samples, nor "
+    "what libraries and the allocator take besides), counted by torch's profiler. Recipes in which a model writes are held against "
+    "hinton-kd on text: 128 samples of 64 bytes, small transformers (width 32 to 16) that keep nothing of what they computed before; "
+    "what is written before the training counts in the whole training. Recipes that look into attention are held against hinton-kd on "
+    "a pair of small vision transformers (width 32 to 16, 16 patches; *twins*: 32 to 32) and the same images. Recipes of what draws "
+    "images are held against ddpm, the plain training of the same denoiser (U-Net, width 8)."
 )
 
 PLAIN = "hinton-kd"
@@ -56,6 +58,12 @@ TEXTS, LENGTH = 128, 64
 """Samples of text, and tokens of each."""
 WARM, STEPS, ROUNDS = SAMPLES // BATCH, 24, 10
 """The first epoch warms: in it, a student's past is still its labels."""
+SNAPSHOTS = 8
+"""Of a trajectory, at least."""
+SLOW = 5
+"""Updates of a stage of which each is a training of its own; one does not count."""
+BUDGET, FEWEST = 180.0, 4
+"""Seconds of all rounds, where that is less than `ROUNDS` take; and rounds however long they take."""
 PROFILED = 3
 """Updates of each stage while memory is counted; it grows no more after the optimizer's first."""
 
@@ -143,7 +151,12 @@ def shortened(plan: Plan, steps: int) -> tuple[Plan, dict[str, Stopwatch]]:
     watches = {stage.name: Stopwatch() for stage in plan.stages}
 
     def cut(stage: Stage) -> Stage:
-        fit: Fit = dataclasses.replace(stage.fit, epochs=None, steps=steps)
+        ways = [part for part in stage.parts if isinstance(part, Trajectory)]
+        for way in ways:  # as many snapshots as a later stage wants
+            way.every = max(1, steps // SNAPSHOTS)
+        slow = any(isinstance(learner.loss, TrajectoryMatching) for learner in stage.named.values())
+        count = max(steps, SNAPSHOTS) if ways else min(steps, SLOW) if slow else steps
+        fit: Fit = dataclasses.replace(stage.fit, epochs=None, steps=count)
         return dataclasses.replace(stage, fit=fit, parts=[*stage.parts, watches[stage.name]])
 
     return plan.map(cut), watches
@@ -159,7 +172,13 @@ def block(name: str, steps: int = STEPS, warm: int = WARM, on: str | None = None
     plan, watches = shortened(plan_of(name, on), warm + steps)
     acting = [_timed(part) for part in plan.parts if isinstance(part, Action)]
     train(plan)
-    return [(watch.marks[-1] - watch.marks[warm - 1]) / steps for watch in watches.values()], sum(map(sum, acting))
+    return [_mean(watch.marks, warm) for watch in watches.values()], sum(map(sum, acting))
+
+
+def _mean(marks: Sequence[float], warm: int) -> float:
+    """Seconds of an update, of those that count."""
+    first = min(warm, max(1, len(marks) // 4))
+    return (marks[-1] - marks[first - 1]) / (len(marks) - first)
 
 
 def _timed(action: Action) -> list[float]:
@@ -227,12 +246,16 @@ def rows(names: Sequence[str] = (), rounds: int = ROUNDS, steps: int = STEPS, wa
     asked = [(name, bench_of(name)) for name in names or named()]
     benches = asked + [(plain_of(on), on) for on in dict.fromkeys(on for _, on in asked)]
     taken: dict[tuple[str, str], list[tuple[list[float], float]]] = {each: [] for each in benches}
-    for number in range(1 + rounds):  # the first round does not count
+    begun, number = time.perf_counter(), 0
+    while number <= rounds:  # the first round does not count
         first = number % len(benches)
         for name, on in benches[first:] + benches[:first]:
             seconds = block(name, steps, warm, on)
             if number:
                 taken[name, on].append(seconds)
+        if not number:
+            rounds = max(min(rounds, FEWEST), min(rounds, int(BUDGET / (time.perf_counter() - begun))))
+        number += 1
     counts = {each: updates(*each) for each in benches}
     totals = {each: [whole(seconds, counts[each], acting) for seconds, acting in taken[each]] for each in benches}
     means = {each: [whole(seconds, counts[each]) / sum(counts[each]) for seconds, _ in taken[each]] for each in benches}

@@ -11,6 +11,7 @@ import torch
 import recipes
 import table
 from tutelage.recipes import listing
+from tutelage.training import Trajectory
 
 ROOT = Path(__file__).parents[2]
 NAMES = [each.name for each in listing()]
@@ -32,7 +33,9 @@ def test_a_block_times_every_stage_and_counts_no_more(name):
     plan, watches = recipes.shortened(recipes.plan_of(name), 2)
     recipes.train(plan)
     assert list(watches) == [stage.name for stage in plan.stages]
-    assert [len(watch.marks) for watch in watches.values()] == [2] * len(recipes.updates(name))
+    marks = [recipes.SNAPSHOTS if any(isinstance(part, Trajectory) for part in stage.parts) else 2 for stage in plan.stages]
+    assert [len(watch.marks) for watch in watches.values()] == marks
+    assert len(marks) == len(recipes.updates(name))
 
 
 def test_a_whole_training_is_all_updates_of_all_stages(monkeypatch):
@@ -63,7 +66,7 @@ def test_a_whole_training_is_all_updates_of_all_stages(monkeypatch):
 def test_some_recipes_can_be_measured_alone(tmp_path, monkeypatch):
     """What a new recipe costs needs no hour for all others; but one table speaks of one machine."""
     main = load_main()
-    here = {key: 1 for key in main.ALIKE}
+    here = dict.fromkeys(main.ALIKE, 1)
     file = tmp_path / "recipes.json"
     row = {"recipe": "fitnets", "of": "update"}
     file.write_text(json.dumps({"surroundings": here, "rows": [row, {"recipe": "ps-kd", "of": "update"}]}))
