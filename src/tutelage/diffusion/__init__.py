@@ -12,6 +12,7 @@ from tutelage.diffusion.halving import halving, landing
 from tutelage.diffusion.making import blanks, made_by, pairs_of, shape_of
 from tutelage.diffusion.matching import matching, moved, score_gap
 from tutelage.diffusion.parametrization import Kind, Prediction, read, target
+from tutelage.diffusion.pipeline import PipelineNet, diffusers
 from tutelage.diffusion.sampler import Sampler
 from tutelage.diffusion.sampling import Denoises, ancestral, ddim, jump, noise_of
 from tutelage.diffusion.schedule import NoiseSchedule, cosine, karras, linear, schedule
@@ -28,6 +29,7 @@ __all__ = [
     "Generator",
     "Kind",
     "NoiseSchedule",
+    "PipelineNet",
     "Prediction",
     "Sampler",
     "ancestral",
@@ -40,6 +42,7 @@ __all__ = [
     "ddim",
     "denoising",
     "denoising_error",
+    "diffusers",
     "halving",
     "jump",
     "karras",

@@ -101,6 +101,8 @@ class Denoiser:
             raise BadInput(f"{name} knows {self.classes} classes, but {data.name} has {count}; give a net with classes={count}")
         if self.guidance != 1 and not self.classes:
             raise BadInput(f"{name} knows no classes, so it cannot be guided towards one; expected guidance=1")
+        if self.guidance != 1 and not self._says("null", True):
+            raise BadInput(f"{name} has no class that means none, which guidance compares with; expected guidance=1, or null=true")
         self.kind, self.schedule  # noqa: B018  each raises where it makes no sense
         if like is not None:
             same_noise(like, self)

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from tutelage import students
 from tutelage.data import Data, kind_of
+from tutelage.diffusion.pipeline import diffusers
 from tutelage.errors import BadInput, MissingFile, TutelageError, nearest
 from tutelage.jobs import specs
 from tutelage.language import holds_dialogues
@@ -34,12 +35,14 @@ from tutelage.students.quantisers import BITS, Levels
 from tutelage.usercode import function_in
 
 FILE = Path("model") / "model.json"
-LOCATED = ("hf", "timm")
+LOCATED = ("hf", "timm", "diffusers")
 LARGEST = 1 << 24
 """No size of a built-in net is above this; with it, no product of two sizes overflows."""
 LIMITS = {"depth": 1000}
 """Sizes with a limit of their own: layers are built one by one."""
-EXPECTED = "a run folder, file.py:function, hf:FOLDER_OR_ID, timm:NAME, FILE.onnx, or one of " + ", ".join(students.__all__)
+EXPECTED = "a run folder, file.py:function, hf:FOLDER_OR_ID, timm:NAME, diffusers:FOLDER_OR_ID, FILE.onnx, or one of " + ", ".join(
+    students.__all__
+)
 
 
 def model_from(given: Any, role: str, *, data: Data, seed: int, trust_code: bool = False) -> Model:
@@ -96,6 +99,8 @@ def _made(
         language = located == "hf" and (kind == "tokens" or holds_dialogues(data))
         maker = causal if language else hf.hf if located == "hf" else timm.timm
         _none_of({"kind", "classes", "count", "seed"}, options, name)
+        if located == "diffusers":
+            return _denoiser(where, options, name, seed, weights)
         chosen = specs.typed(options, maker, name)
         own: dict[str, Any] = {} if weights is None else {"weights": weights}
         own |= {} if language else {"kind": kind, "classes": data.classes, "count": data.class_count()}
@@ -130,6 +135,14 @@ def _made(
     logits = getattr(function, "logits", None)
     spec = specs.write(name, chosen)
     return Model(make, name=name.rpartition(":")[2], seed=seed, weights=weights, spec=spec, inputs=inputs, logits=logits)
+
+
+def _denoiser(where: str, options: Mapping[str, str], name: str, seed: int, weights: Path | None) -> Model:
+    """The denoiser of a pipeline; what images it takes is checked where it is asked for them."""
+    chosen = specs.typed(options, diffusers, name)
+    model = diffusers(where, seed=seed, weights=weights, **chosen)
+    model.spec = specs.write(name, chosen)
+    return model
 
 
 def function_of(spec: str) -> tuple[Callable[..., Any], dict[str, Any]]:

@@ -71,7 +71,8 @@ def sample(
     An image is a function of its seed and class: not of how many are drawn, nor of the batch size.
 
     Args:
-        model: a run folder of `ddpm`, `dmd`, `disback`, `progressive-distillation` or `consistency-distillation`, or in Python a Model.
+        model: a run folder of `ddpm`, `dmd`, `disback`, `progressive-distillation` or `consistency-distillation`,
+            diffusers:FOLDER_OR_ID, or in Python a Model.
         out: folder for the images, 000000.png, ..., grid.png, and samples.json, which says how they were drawn; must be new or empty.
         count: images.
         labels: classes to draw in turn, by name or number ("3,7" or a list), or "none"; default: all that the model knows.
@@ -138,6 +139,9 @@ def _blank(model: Any) -> Data:
         if size is None:
             raise BadInput(f"{model.name} does not say how large its images are; give data, or an attribute `shape` of its module")
         return Data(Table({"x": torch.zeros(1, *size)}), name="images")
+    if str(model).startswith("diffusers:"):
+        some = Data(Table({"x": torch.zeros(1, 1, 1, 1)}), name=str(model))
+        return _blank(models.model_from(str(model), "model", data=some, seed=0))
     where = Path(str(model))
     file = next((f for f in (where / models.FILE, where / models.FILE.name) if f.is_file()), None)
     if file is None:
