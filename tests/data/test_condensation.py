@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from tutelage.data import Data, Table, condensed
-from tutelage.data.condensation import CHOICES, SyntheticSet, class_labels, grid, inputs_of, keep, read, representatives
+from tutelage.data.condensation import CHOICES, SyntheticSet, class_labels, grid, inputs_of, keep, read, representatives, upright
 from tutelage.errors import BadInput, MissingFile
 from tutelage.jobs.sources import data_from
 
@@ -117,7 +117,7 @@ def test_a_set_is_kept_bit_for_bit_and_shown_as_images(tmp_path, rng, channels):
     assert sorted(f.name for f in (folder / "images").iterdir()) == [f"00{c}-00{n}.png" for c in range(3) for n in range(2)]
     shown = np.asarray(Image.open(folder / "images" / "001-001.png")).reshape(4, 5, channels)
     assert np.array_equal(shown, (made.x[3].detach().clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy())
-    assert np.asarray(Image.open(folder / "grid.png")).shape[:2] == (3 * 5 + 1, 2 * 6 + 1)
+    assert np.asarray(Image.open(folder / "grid.png")).shape[:2] == (2 * 5 + 1, 3 * 6 + 1)  # more classes than samples of each
 
 
 def test_a_grid_has_a_row_for_each_class():
@@ -126,6 +126,16 @@ def test_a_grid_has_a_row_for_each_class():
     assert whole.shape == (7, 7)
     assert (whole[1:3, 4:6] == 255).all()  # class 0 has no second image
     assert (whole[4:6, 4:6] == 0).all()
+
+
+def test_few_samples_of_many_classes_stand_in_columns():
+    """One a class would be a tower."""
+    x, y = torch.arange(6.0)[:, None, None, None].expand(6, 1, 2, 2) / 10, torch.tensor([0, 0, 1, 1, 2, 2])
+    assert upright(y)
+    assert not upright(torch.tensor([0, 0, 1, 1]))
+    turned = grid(x, y, columns=True)
+    assert turned.shape == (2 * 3 + 1, 3 * 3 + 1)
+    assert np.array_equal(turned, grid(x, y).T)
 
 
 def test_rows_of_numbers_are_kept_without_images(tmp_path, rng):

@@ -386,6 +386,7 @@ def test_a_dry_run_writes_nothing_and_builds_no_model(tmp_path, monkeypatch):
     by_time = compare(None, "cnn:width=2", minutes=2, dry_run=True)
     assert [(row.name, row.updates, row.seconds) for row in by_time.rows] == [("alone", None, 360.0), ("ps-kd", None, 360.0)]
     assert {each["recipe"] for each in by_time.left_out} == {
+        "ast",
         "born-again",
         "consistency-distillation",
         "ddpm",
@@ -397,6 +398,7 @@ def test_a_dry_run_writes_nothing_and_builds_no_model(tmp_path, monkeypatch):
         "lm-kd",
         "minilmv2",
         "mtard",
+        "mtt",
         "pgd-at",
         "progressive-distillation",
         "seqkd",

@@ -7,6 +7,7 @@ import os
 import random
 import signal
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from tutelage.data import Data, Table
 from tutelage.jobs.distill import distill
 from tutelage.recipes import knobs, listing, load, roles
 from tutelage.students import vit
+from tutelage.training.condensing import Inner
 
 pytestmark = pytest.mark.usefixtures("no_page")
 NAMES = [each.name for each in listing()]
@@ -70,7 +72,10 @@ def short(name: str, **fit) -> dict:
     """Every Fit knob of a recipe, cut to seven updates, and few tokens to write."""
     settings = {"steps": 7, "batch_size": 5, "ema": 0.9, "clip": 1.0, **fit}
     fits = {k: Fit(**settings) for k, p in knobs(load(name)).items() if isinstance(p.default, Fit)}
+    inner = Inner(steps=2, ahead=1, starts=2, segment=1)
     own = {
+        "mtt": {"experts": 2, "per_class": 2, "inner": inner},
+        "ast": {"experts": 2, "per_class": 2, "inner": replace(inner, steps=4, ahead=2, intermediate=1.0, perturbation=1.0)},
         "ddpm": {"steps": 2},
         "disback": {"nodes": 2, "walk": 0.5, "updates": 2},
         "dmd": {"updates": 2, "times": (500, 200), "regression": 0.1, "pairs": 6, "pair_steps": 2},
@@ -194,8 +199,9 @@ def test_a_dry_run_builds_no_model_and_reads_no_weights(name, monkeypatch):
     assert len(steps) >= len([each for each in short(name).values() if isinstance(each, Fit)])
     # its two stages share the updates of one fit
     assert steps == [3, 4] if name == "teacher-intervention" else set(steps) == {7}
-    # what it takes to write, or to attack, is not guessed
-    unknown = {"gkd": ["student"], "pgd-at": ["student"], "mtard": ["teacher-2", "student"]}.get(name, [])
+    # what it takes to write, to attack, to follow a slope back to its input or to train within a step is not guessed
+    guesses = {"gkd": ["student"], "pgd-at": ["student"], "mtard": ["teacher-2", "student"], "mtt": ["student"], "ast": ["student"] * 3}
+    unknown = guesses.get(name, [])
     assert [row.plan for row in result.rows if row.steps and row.seconds is None] == unknown
     assert all(row.seconds > 0 for row in result.rows if row.seconds is not None)
 

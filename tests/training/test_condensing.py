@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -168,6 +169,16 @@ def test_without_extras_it_is_mtt_computed_by_hand():
     assert min(abs(float(seen[0]["arrival"]) - each) for each in found) < 1e-5
 
 
+def test_the_inner_rate_stays_above_zero():
+    """A set of a negative rate could not even be read again."""
+    plan, _ = plan_of(Inner(steps=2, ahead=1, starts=2), steps=1)
+    (learner,) = plan.stages[-1].named.values()
+    fast = replace(learner, groups={"lr": {"lr": 1e6}})
+    plan = Plan([*plan.parts[:-1], replace(plan.stages[-1], learners=fast)], plan.product)
+    train(plan, Run(None, seed=3, options=QUIET))
+    assert plan.product.module.lr.item() > 0
+
+
 @pytest.mark.parametrize("change", [{"segment": 2}, {"intermediate": 0.0}])
 def test_segments_change_nothing_and_no_weight_leaves_the_passages_out(change):
     inner = Inner(steps=4, ahead=2, starts=2, intermediate=1.0)
@@ -228,8 +239,8 @@ def test_nonsense_is_refused():
     for wrong in ({"steps": 0}, {"ahead": 21}, {"starts": 0}, {"batch": 0}, {"momentum": 1.0}, {"intermediate": -1.0}, {"segment": 0}):
         with pytest.raises(BadInput, match=f"Inner\\({next(iter(wrong))}="):
             Inner(**wrong)
-    plan, _ = plan_of(Inner(steps=4, ahead=4, starts=2))
-    with pytest.raises(BadInput, match="there is no segment of 4"):
+    plan, _ = plan_of(Inner(steps=5, ahead=5, starts=2))
+    with pytest.raises(BadInput, match="there is no segment of 5"):
         train(plan, Run(None, seed=1, options=QUIET))
     student, path = Model(net, seed=1), Trajectory(every=2)
     wrong = Learner(student, TrajectoryMatching(student, student, path, first=None))

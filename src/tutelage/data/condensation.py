@@ -208,26 +208,35 @@ def keep(folder: Path, synthetic: SyntheticSet, data: Data, about: Mapping[str, 
         for picture, label in zip(_bytes(x), y.tolist(), strict=True):
             seen[label] = number = seen.get(label, -1) + 1
             image.fromarray(picture).save(beside / "images" / f"{label:03d}-{number:03d}.png")
-        image.fromarray(grid(x, y)).save(beside / "grid.png")
+        image.fromarray(grid(x, y, columns=upright(y))).save(beside / "grid.png")
     shutil.rmtree(folder, ignore_errors=True)
     beside.rename(folder)
 
 
-def grid(x: Tensor, y: Tensor, gap: int = 1) -> np.ndarray:
+def upright(y: Tensor) -> bool:
+    """Whether a picture of the set has a column for each class: where there are more classes than samples of each."""
+    counts = torch.bincount(y)
+    return int((counts > 0).sum()) > int(counts.max())
+
+
+def grid(x: Tensor, y: Tensor, gap: int = 1, *, columns: bool = False) -> np.ndarray:
     """All images in one, a row for each class, white between them; bytes (height, width) or (height, width, 3).
 
     Args:
         x: images in [0, 1], (N, C, H, W) with one channel or three.
         y: their labels, (N,).
         gap: pixels between two.
+        columns: a column for each class instead.
     """
     rows = [np.flatnonzero(y.numpy() == label) for label in y.unique().tolist()]
     pictures = _bytes(x)
     height, width = x.shape[2] + gap, x.shape[3] + gap
-    whole = np.full((len(rows) * height + gap, max(map(len, rows)) * width + gap, *pictures.shape[3:]), 255, np.uint8)
-    for down, row in enumerate(rows):
-        for right, place in enumerate(row):
-            top, left = down * height + gap, right * width + gap
+    down, across = (max(map(len, rows)), len(rows)) if columns else (len(rows), max(map(len, rows)))
+    whole = np.full((down * height + gap, across * width + gap, *pictures.shape[3:]), 255, np.uint8)
+    for number, row in enumerate(rows):
+        for other, place in enumerate(row):
+            at, beside = (other, number) if columns else (number, other)
+            top, left = at * height + gap, beside * width + gap
             whole[top : top + x.shape[2], left : left + x.shape[3]] = pictures[place]
     return whole
 

@@ -5,10 +5,10 @@
 
 from __future__ import annotations
 
-import ast
 import importlib
 import inspect
 import math
+from ast import Call, Constant, FunctionDef, get_docstring, parse
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -55,6 +55,7 @@ class About:
     robust: bool = False
     generates: bool = False
     general: bool = False
+    condenses: bool = False
 
 
 def recipe(
@@ -69,6 +70,7 @@ def recipe(
     robust: bool = False,
     generates: bool = False,
     general: bool = False,
+    condenses: bool = False,
 ) -> Callable[[Callable[..., Plan]], Callable[..., Plan]]:
     """Mark a function `(teacher, student, data, *, knobs) -> Plan` as a recipe; it stays an ordinary function.
 
@@ -87,6 +89,8 @@ def recipe(
             trained alone beside it, and `tutelage compare` refuses it.
         general: whether it is for no task: it takes encoders without a head, and leaves heads as they are; `tutelage compare` leaves it
             out unless it is named.
+        condenses: whether what it makes is a data set, which `tutelage condense` asks it for: its plan keeps a
+            `training.condensed.Condensed` under the name "condensed", and its student merely studies that; `tutelage compare` refuses it.
 
     Raises:
         BadInput: a knob without a default, nothing before the `*`, or a range that is none or of no knob.
@@ -102,7 +106,19 @@ def recipe(
             raise BadInput(f"recipe {function.__name__} has no roles: put teacher, student, data before the *")
         for name, ends in (tune or {}).items():
             _check_range(function.__name__, name, ends, [p.name for p in knobs])
-        given = (paper, matches, needs_labels, alias, dict(tune or {}), language, dict(teachers or {}), robust, generates, general)
+        given = (
+            paper,
+            matches,
+            needs_labels,
+            alias,
+            dict(tune or {}),
+            language,
+            dict(teachers or {}),
+            robust,
+            generates,
+            general,
+            condenses,
+        )
         function.about = About(*given)  # type: ignore[attr-defined]
         return function
 
@@ -132,17 +148,17 @@ def listing() -> list[Listed]:
     for path in sorted(Path(__file__).parent.glob("*.py")):
         if path.stem.startswith("_"):
             continue
-        for node in ast.parse(path.read_text()).body:
-            if isinstance(node, ast.FunctionDef) and node.name == path.stem:
-                summary = (ast.get_docstring(node) or "").split("\n", 1)[0]
+        for node in parse(path.read_text()).body:
+            if isinstance(node, FunctionDef) and node.name == path.stem:
+                summary = (get_docstring(node) or "").split("\n", 1)[0]
                 found.append(Listed(path.stem.replace("_", "-"), _alias(node), summary))
     return found
 
 
-def _alias(node: ast.FunctionDef) -> str | None:
+def _alias(node: FunctionDef) -> str | None:
     for decorator in node.decorator_list:
-        for keyword in decorator.keywords if isinstance(decorator, ast.Call) else []:
-            if keyword.arg == "alias" and isinstance(keyword.value, ast.Constant):
+        for keyword in decorator.keywords if isinstance(decorator, Call) else []:
+            if keyword.arg == "alias" and isinstance(keyword.value, Constant):
                 return str(keyword.value.value)
     return None
 

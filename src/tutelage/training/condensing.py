@@ -27,6 +27,9 @@ from tutelage.training.step import Step
 from tutelage.training.trajectory import Trajectory
 from tutelage.training.unrolled import Layout, distance_left, logits_with, unrolled_sgd
 
+LEAST_RATE = 1e-6
+"""Of the inner loop, whatever it is trained to."""
+
 
 def clipped_loss(start: float = 0.5, rise: float = 0.05) -> PerEpoch:
     """The factor of an expert's loss that keeps its first epochs short: min(1, start + rise * epoch).
@@ -144,7 +147,7 @@ class Inner:
     Args:
         steps: inner updates, >= 1.
         ahead: how many snapshots after the start its end is compared with, 1 to `steps`.
-        starts: loops start from so many first snapshots of an expert, >= 1.
+        starts: loops start from so many first snapshots of an expert, >= 1; recipes take fewer where there are fewer.
         batch: condensed samples of an inner update; None takes all.
         momentum: of the inner updates, in [0, 1).
         intermediate: weight of the same comparison at each snapshot on the way.
@@ -213,6 +216,10 @@ class TrajectoryMatching(Stateful):
             assert isinstance(x, Tensor)
             self._set().start(x)
 
+    def after_step(self, step: Step) -> None:
+        """Keep the inner loop's learning rate above 0: one below would lead away from what the samples teach."""
+        self._set().lr.data.clamp_(min=LEAST_RATE)
+
     def _set(self) -> SyntheticSet:
         module = self.synthetic.module
         if not isinstance(module, SyntheticSet):
@@ -223,8 +230,9 @@ class TrajectoryMatching(Stateful):
         """Terms "arrival" and, with intermediate matching, "passage-1" and so on."""
         inner, module, rng = self.inner, self.net.module.to(step.device), step.rng("trajectory")
         trajectory, condensed = self.reader.trajectory, self._set()
-        draw = [int(torch.randint(n, (), generator=rng, device=step.device)) for n in (len(trajectory.stages), inner.starts)]
-        stage, start = trajectory.stages[draw[0]], draw[1]
+        stage = trajectory.stages[int(torch.randint(len(trajectory.stages), (), generator=rng, device=step.device))]
+        starts = max(1, min(inner.starts, len(trajectory.of(stage)) - inner.ahead))  # an expert that was cut short has fewer
+        start = int(torch.randint(starts, (), generator=rng, device=step.device))
         way = trajectory.segment(stage, start, inner.ahead)
         layout = Layout.of(module)
         flat = [layout.flat({k: v.to(step.device) for k, v in snapshot.items() if k in set(layout.names)}) for snapshot in way]

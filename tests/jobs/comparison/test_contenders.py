@@ -17,6 +17,7 @@ ALL = ["alone", "born-again", "fitnets", "hinton-kd", "ps-kd"]
 LANGUAGE = ["gkd", "lm-kd", "seqkd", "taid"]
 ROBUST = ["mtard", "pgd-at"]
 GENERAL = ["minilmv2"]
+CONDENSING = ["ast", "mtt"]
 DRAWING = ["consistency-distillation", "ddpm", "disback", "dmd", "progressive-distillation"]
 
 
@@ -61,6 +62,8 @@ def test_all_that_are_listed_take_part_where_all_is_there():
     names, reasons = who(None)
     assert names == ALL
     language = dict.fromkeys(LANGUAGE, "it is meant for language models; name it to compare it on these data")
+    made = {name: reasons.pop(name) for name in CONDENSING}
+    assert all("makes a data set" in reason for reason in made.values())
     drawn = {name: reasons.pop(name) for name in DRAWING}
     assert all("draws images" in reason for reason in drawn.values())
     assert "attention" in reasons.pop("teacher-intervention")
@@ -77,7 +80,17 @@ def test_without_a_teacher_those_that_need_one_are_left_out_with_the_reason():
     """A comparison of what can be had is better than none."""
     names, reasons = who(None, {"student": "cnn:width=2"})
     assert names == ["alone", "ps-kd"]
-    assert set(reasons) == {"born-again", "fitnets", "hinton-kd", *LANGUAGE, *ROBUST, *GENERAL, *DRAWING, "teacher-intervention"}
+    assert set(reasons) == {
+        "born-again",
+        "fitnets",
+        "hinton-kd",
+        *LANGUAGE,
+        *ROBUST,
+        *GENERAL,
+        *DRAWING,
+        *CONDENSING,
+        "teacher-intervention",
+    }
     assert "needs a teacher" in reasons["hinton-kd"]
 
 

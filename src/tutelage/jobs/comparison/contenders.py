@@ -177,6 +177,8 @@ def _contender(name: str, given: Mapping[str, Any], data: Data, seed: int, trust
         name = recipe + name[len(specs.divided(name)[0]) :]
     if function.about.generates:  # type: ignore[attr-defined]
         raise BadInput(f"recipe {name} makes a model that draws images, which is not compared by its answers; its own report judges it")
+    if function.about.condenses:  # type: ignore[attr-defined]
+        raise BadInput(f"recipe {name} makes a data set, not a student; try it with: tutelage condense --recipe {name}")
     roles = roles_of(function)
     typed = specs.typed(specs.options_in(text, name), function, name)
     for key in typed:
