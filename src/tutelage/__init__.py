@@ -10,6 +10,7 @@ __version__ = "0.1.0"
 _WHERE = {
     "cache": "tutelage.jobs.cache",
     "compare": "tutelage.jobs.compare",
+    "condense": "tutelage.jobs.condense",
     "distill": "tutelage.jobs.distill",
     "evaluate": "tutelage.jobs.evaluate",
     "export": "tutelage.jobs.export",

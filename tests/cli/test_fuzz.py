@@ -363,6 +363,38 @@ def test_search_takes_any_config(text, how):
         held(["search", f"--{how}", str(file if how == "config" else folder), "--dry-run"])
 
 
+CONDENSE = dict.fromkeys(("per_class", "experts", "studies", "inner.steps", "inner.ahead", "inner.starts", "condense_fit.steps"), WHOLE)
+CONDENSE |= {"recipe": ["ast", "mtt", "alone", "dmd", "x"], "start": ["random", "k-means", "x"], "unseen": MODELS, "rate": NUMBERS}
+
+
+@st.composite
+def condense(draw) -> list[str]:
+    """The words after `condense`."""
+    words = draw(asked("student", "cnn:width=2,depth=2", MODELS)) + draw(asked("data", "digits", DATA)) + draw(asked("out", "never", PATHS))
+    for _ in range(draw(st.integers(0, 3))):
+        name = draw(st.sampled_from([*CONDENSE]))
+        value = draw(st.sampled_from(CONDENSE[name] if draw(st.booleans()) else NUMBERS) | JUNK)
+        words += [f"--{name}={value}"] if draw(st.booleans()) else [f"--{name}", value]
+    return words + draw(st.sampled_from([[], [], []]) | st.lists(st.sampled_from(FLAGS) | JUNK, max_size=1))
+
+
+@fuzz(80)
+@given(condense())
+def test_condense_takes_any_words(words):
+    """What cannot be condensed, or not so far, is said before an expert is trained."""
+    held(["condense", *words, "--dry-run"])
+
+
+@fuzz(40)
+@given(config(), st.sampled_from(["config", "resume"]))
+def test_condense_takes_any_config(text, how):
+    """A folder from someone else, or one that was cut off."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "config.yaml"
+        file.write_bytes((("studies: 1\nstudent: cnn\n" if how == "resume" else "") + text).encode(errors="surrogatepass"))
+        held(["condense", f"--{how}", str(file if how == "config" else folder), "--dry-run"])
+
+
 @fuzz(80)
 @given(st.lists(st.sampled_from(MODELS) | JUNK, max_size=2), st.lists(st.sampled_from(DATA), max_size=1), st.lists(JUNK, max_size=1))
 def test_taps_takes_any_words(models, data, more):

@@ -18,7 +18,8 @@ from tutelage.cli.parser import Parser, dashes_to_underscores, data_options
 from tutelage.cli.tables import print_report
 from tutelage.cli.words import every, flag, refuse_typed, typed, untrusted, value_of, without
 from tutelage.errors import BadInput
-from tutelage.jobs.distill import Result, distill
+from tutelage.jobs.distill import distill
+from tutelage.jobs.estimate import Row
 from tutelage.jobs.folder import read_config, read_settings
 from tutelage.jobs.progress import duration
 from tutelage.jobs.settings import changed_fit, settled
@@ -51,6 +52,8 @@ def run(words: Sequence[str]) -> int:
     settings = read_settings(Path(file), f"--config {file}") if file else {}
     if resumed:
         settings = read_config(Path(resumed))
+        if "studies" in settings:
+            raise BadInput(f"{resumed} holds a condensation; go on with: tutelage condense --resume {resumed}")
         if "space" in settings and "recipe" not in settings:
             raise BadInput(f"{resumed} holds a search; go on with: tutelage search --resume {resumed}")
     refuse_typed(settings)
@@ -90,7 +93,7 @@ def run(words: Sequence[str]) -> int:
         given["out"] = resumed
     result = distill(**given, resume=bool(resumed), options=options, teacher_fit=teacher_fit)
     if dry:
-        _print_rows(result)
+        print_rows(result.rows)
     elif _main_process():
         if as_json:
             print(json.dumps(result.report, indent=1))
@@ -169,7 +172,8 @@ def _parser(function: Callable[..., Plan], recipe: str) -> Parser:
     return parser
 
 
-def _print_rows(result: Result) -> None:
+def print_rows(rows: Sequence[Row]) -> None:
+    """The table of a dry run."""
     from rich.table import Table
 
     table = Table(title="What would happen (nothing was built or trained)")
@@ -177,12 +181,10 @@ def _print_rows(result: Result) -> None:
         table.add_column(column, justify=justify)  # type: ignore[arg-type]
     for column in ("updates", "samples", "time, roughly"):
         table.add_column(column, justify="right")
-    for row in result.rows:
+    for row in rows:
         table.add_row(row.plan, row.stage, row.trains, row.teacher, f"{row.steps:,}", f"{row.samples:,}", duration(row.seconds))
-    known = [row.seconds for row in result.rows]
+    known = [row.seconds for row in rows]
     total = None if None in known else sum(s for s in known if s is not None)
     table.add_section()
-    table.add_row(
-        "total", "", "", "", f"{sum(r.steps for r in result.rows):,}", f"{sum(r.samples for r in result.rows):,}", duration(total)
-    )
+    table.add_row("total", "", "", "", f"{sum(r.steps for r in rows):,}", f"{sum(r.samples for r in rows):,}", duration(total))
     console().print(table)

@@ -19,6 +19,7 @@ COMMANDS = {
     "cache": "ask a teacher once and keep what it showed, to teach any number of students from disk",
     "generate": "let a language model, at hand or behind a server, answer prompts, and keep its text to teach by",
     "sample": "let a trained generator draw images, and say how near they come to real ones",
+    "condense": "make a few samples a class of a training set, from which nets learn almost what they would from all",
     "search": "find a student for a teacher and a budget, by scores that train nothing",
     "compare": "train the recipes that apply on your pair, several seeds each, and rank them with intervals",
     "evaluate": "measure models again, with intervals, and compare them by paired tests",

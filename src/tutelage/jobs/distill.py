@@ -29,6 +29,7 @@ from tutelage.recipes.alone import alone
 from tutelage.signals import Model
 from tutelage.teachers import Cached
 from tutelage.training import Fit, Plan, Run, RunOptions, rehearse, train
+from tutelage.training.condensed import Condensed
 from tutelage.training.run import make_accelerator
 from tutelage.training.tracking import tracking
 
@@ -184,7 +185,7 @@ def distill(
     with noting, tracking(accelerator, plans, without_secrets(config)) as tracked:
         for label, run in runs.items():
             run.track = tracked.of(label)
-        report, seconds = _carry_out(plans, runs, teachers, studied, function, name, judge)
+        report, seconds = _carry_out(plans, runs, teachers, studied, function, name, judge, data if isinstance(data, str) else None)
         tracked.last(report)
     return Result(product, place, report, seconds=seconds)
 
@@ -197,6 +198,7 @@ def _carry_out(
     function: Callable[..., Plan],
     name: str,
     judge: Attack | None = None,
+    spec: str | None = None,
 ) -> tuple[dict[str, Any], dict[str, float]]:
     """Train what is not yet trained, plan by plan, write the models, and measure them; gives the report, and how long each plan took."""
     run, plan, product = runs["student"], plans["student"], plans["student"].product
@@ -217,6 +219,8 @@ def _carry_out(
         for kept, thing in plan.also.items():
             if isinstance(thing, Model):
                 folder.write_model(place / "also" / kept, thing, studied)
+            elif isinstance(thing, Condensed):
+                thing.keep(place / "also" / kept, {"recipe": name, "source": spec})
     accelerator.wait_for_everyone()
     paper = function.about.paper  # type: ignore[attr-defined]
     source = None if paper is None else {"title": paper.title, "authors": paper.authors, "year": paper.year, "url": paper.url}
