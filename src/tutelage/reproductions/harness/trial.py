@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_model
+from torch import nn
 
 from tutelage.data import Data
 from tutelage.evaluation import measure, predict
@@ -171,7 +173,18 @@ def _taught(claim: Reproduction, fixture: str, seed: int, limit: int | None) -> 
     weights, _ = _fixture(claim, fixture, seed, limit)
     made = claim.fixtures[fixture]
     seen = (made.data or claim.data)(claim.seed_of(fixture, seed))
-    return models.model_from(_with_weights(made.student, weights), "teacher", data=seen, seed=0)
+    if not made.student.startswith("hf:"):
+        return models.model_from(_with_weights(made.student, weights), "teacher", data=seen, seed=0)
+    own = models.model_from(made.student, "teacher", data=seen, seed=0)  # its spec says where its own weights come from
+    taught = own.changed(lambda module: _filled(module, weights), own.spec)
+    taught.trained = True
+    return taught
+
+
+def _filled(module: nn.Module, weights: Path) -> nn.Module:
+    if not any(p.is_meta for p in module.parameters()):  # of a skeleton only shapes are asked
+        load_model(module, str(weights))
+    return module
 
 
 def _start(claim: Reproduction, arm: Arm, seed: int, limit: int | None) -> Path | None:
