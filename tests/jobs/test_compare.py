@@ -112,7 +112,8 @@ def test_the_answer_says_what_was_measured_on_what(done):
     assert (found["format"], found["data"], found["split"], found["metric"]) == (1, "digits", "test", "accuracy")
     assert found["chosen_on"]["split"] == "validation"
     assert {each["recipe"] for each in found["left_out"]} == {
-        *("gkd", "lm-kd", "minilmv2", "mtard", "pgd-at", "seqkd", "taid", "teacher-intervention")
+        *("gkd", "lm-kd", "minilmv2", "mtard", "pgd-at", "seqkd", "taid", "teacher-intervention", "ast", "mtt"),
+        *("consistency-distillation", "ddpm", "disback", "dmd", "progressive-distillation"),
     }
     assert len(found["classes"]) == 10
     assert found["teacher"]["model"].startswith("mlp:")
