@@ -200,7 +200,7 @@ def test_jobs_that_ask_for_answers_say_what_to_do(runs, small):
     with pytest.raises(BadInput, match="draws images, which no form of export holds yet"):
         tutelage.export(str(runs / "student"), data=small)
     with pytest.raises(BadInput, match="recipe dmd makes a model that draws images"):
-        tutelage.compare(NET, NET, "digits", recipes=["dmd"], updates=2, dry_run=True)
+        tutelage.compare(NET, NET, "digits", recipes=["dmd"], updates=2, train_teacher=True, dry_run=True)
 
 
 def test_a_teacher_is_trained_by_ddpm_first(tmp_path, small):

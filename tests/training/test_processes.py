@@ -115,8 +115,8 @@ def test_generators_stay_the_same_on_both_processes(two, case):
     assert first["shown"] == second["shown"]
     terms = {name for line in lines(two[0], case) for name in line["terms"]}
     expected = {
-        "dmd": {"fake/fake", "fake/critic", "generator/matching", "generator/adversarial", "generator/regression"},
-        "disback": {"fake", "fake/fake", "generator/matching"},
+        "dmd": {"fake/fake", "fake/critic", "generator/matching", "generator/adversarial", "generator/regression", "matching/gap"},
+        "disback": {"fake", "fake/fake", "generator/matching", "matching/gap"},
         "consistency": {"consistency"},
     }
     assert terms == expected[case]
