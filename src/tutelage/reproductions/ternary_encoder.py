@@ -39,7 +39,7 @@ REPRODUCTION = Reproduction(
     },
     predictions=[Difference("accuracy", "intervened", "plain", matters=0.005)],
     reported=("accuracy", "nll", "agreement"),
-    seeds=4,
+    seeds=5,
     minutes=20,
     prefix=2,
 )
